@@ -18,7 +18,7 @@ from flows.platform.services import Services
 from flows.promotion.promotion_request import PromotionRequest, answer
 from flows.promotion.running_experiment import RunningExperiment, judge_challengers, keep, running
 from flows.promotion.take_over import ACTOR, sign_of_life
-from flows.promotion.version_checks import measured_speeds, must_serve, refuse_rejected
+from flows.promotion.version_checks import gate_grounds, measured_speeds, must_serve, refuse_rejected
 
 if TYPE_CHECKING:
     from monitoring.experiments.ab_statistics import ExperimentDecision
@@ -136,7 +136,8 @@ def look(trial: Trial) -> LedgerRecord | None:
         after = shadowed(state, versions[1:])
         tried = [(arm.version, head.versions[arm.version]) for arm in live_arms(after.plan)]
         speed = trial.measure(services, (str(state.champion), head.versions[str(state.champion)]), tried)
-        begun = _append(trial, head, "traffic", "the challenger scores unseen", after, evidence={"speed": speed})
+        evidence = {"speed": speed, "grounds": {version: gate_grounds(services, version) for version, _ in tried}}
+        begun = _append(trial, head, "traffic", "the challenger scores unseen", after, evidence=evidence)
         if begun.state.plan is not None:  # names this run to a follower before its first look
             sign_of_life(services, str(begun.state.plan.experiment), trial.run_id)
         return None

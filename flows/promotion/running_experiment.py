@@ -108,10 +108,10 @@ def shadow_report(services: Services, run: RunningExperiment, version: str) -> "
 def judge_challengers(services: Services, run: RunningExperiment) -> dict[str, "ExperimentDecision"]:
     """Judge every challenger that is still tried by the evidence in the lake.
 
-    If the A/B test does not decide, late labels of the shadow time may. The chance of a wrong promotion is that of both
-    together.
+    A challenger that the gate promoted for its price is stopped where it is not cheaper. If the A/B test does not
+    decide, late labels of the shadow time may. The chance of a wrong promotion is that of both together.
     """
-    from monitoring.experiments.ab_statistics import judge_experiment
+    from monitoring.experiments.ab_statistics import judge_experiment, judge_saving
     from monitoring.experiments.collect import collect_experiment
     from monitoring.experiments.shadow import judge_shadow
 
@@ -119,9 +119,13 @@ def judge_challengers(services: Services, run: RunningExperiment) -> dict[str, "
     assert plan is not None
     policy = policy_of(services, run)
     begun = services.ledger.evidence(run.records[0])
-    found = {}
+    found: dict[str, ExperimentDecision] = {}
     for arm in live_arms(plan):
         saving = saving_of(begun, arm.version)
+        grounds = begun.get("grounds", {}).get(arm.version)
+        if (stopped := judge_saving(arm.version, saving, policy, grounds=grounds)) is not None:
+            found[arm.version] = stopped
+            continue
         if plan.mode == "ab":
             evidence = collect_experiment(
                 services.lake,

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 from absa.errors import PermanentError
+from absa.records.experiment import Grounds
 from flows.platform.services import Services
 
 
@@ -17,6 +18,18 @@ def refuse_rejected(services: Services, version: str) -> None:
     """
     if services.registry.tags(version).get("gate") == "REJECT":
         raise PermanentError(f"version {version} was rejected by the gate and is never served")
+
+
+def gate_grounds(services: Services, version: str) -> Grounds | None:
+    """Return the grounds on which the gate promoted a version, from the record of its training; None without them."""
+    for record in reversed(services.ledger.follow()):
+        if version not in record.versions:
+            break
+        if record.action == "register":
+            evidence = services.ledger.evidence(record)
+            if evidence.get("training", {}).get("version") == version:
+                return cast(Grounds | None, evidence.get("grounds"))
+    return None
 
 
 def must_serve(services: Services, version: str, digest: str) -> dict[str, Any]:

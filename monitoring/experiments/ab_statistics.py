@@ -204,6 +204,37 @@ def is_cheaper(saving: float | None, policy: ExperimentPolicy) -> bool:
     return saving is not None and saving >= policy.min_saving
 
 
+def judge_saving(
+    challenger: str, saving: float | None, policy: ExperimentPolicy, *, grounds: Grounds | None
+) -> ExperimentDecision | None:
+    """Stop a challenger that the gate promoted for its price, if it saves too little here; None otherwise. Pure.
+
+    Without the saving only a gain promotes it, and the gate found none.
+
+    Args:
+        challenger: its version.
+        saving: share of the champion's price per prediction that it saves; None: not measured.
+        policy: with the saving that is required.
+        grounds: of the gate's PROMOTE; None: not known, or an operator chose the version.
+    """
+    if grounds != "not worse and cheaper" or saving is None or is_cheaper(saving, policy):
+        return None
+    return ExperimentDecision(
+        decision="STOP_FOR_FUTILITY",
+        sentence=(
+            f"Version {challenger} is tried for its price, but saves {saving:.0%} per prediction on this machine: "
+            f"at least {policy.min_saving:.0%} is required; `evergreen promote {challenger} --again` measures it again."
+        ),
+        estimate=0.0,
+        low=UNKNOWN_DIFFERENCE.low,
+        high=UNKNOWN_DIFFERENCE.high,
+        exposure_champion=0,
+        exposure_challenger=0,
+        srm_p_value=1.0,
+        saving=saving,
+    )
+
+
 def _cheaper_sentence(evidence: ExperimentEvidence, margin: float) -> str:
     return (
         f"Version {evidence.challenger} is not worse than {evidence.champion} by {100 * margin:g} points or more, and "

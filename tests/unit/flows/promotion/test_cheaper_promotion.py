@@ -65,8 +65,8 @@ def costs(_: Services, champion: tuple[str, str], others: Sequence[tuple[str, st
     return {version: ROWS_PER_S for version, _ in others}
 
 
-def in_shadow(tmp_path: Path, right_alone: Sequence[int], **more: Any) -> Trial:
-    """A trial whose challenger has answered 8,000 requests in shadow."""
+def in_shadow(tmp_path: Path, right_alone: Sequence[int], *, grounds: str | None = None, **more: Any) -> Trial:
+    """A trial whose challenger, promoted by the gate on these grounds, has answered 8,000 requests in shadow."""
     now = Now()
     registry = FakeRegistry({version: {"gate": "PROMOTE"} for version in "12"})
     settings = Settings(home=tmp_path, experiment=ExperimentPolicy(shadow_s=60.0))
@@ -74,7 +74,8 @@ def in_shadow(tmp_path: Path, right_alone: Sequence[int], **more: Any) -> Trial:
     digests = {"1": "1" * 64, "2": "2" * 64}
     state = challenged(crowned("1"), "2")
     services.ledger.append(
-        expected=0, actor="test", action="challenge", reason="named", state=state, versions=digests
+        expected=0, actor="test", action="register", reason="named", state=state, versions=digests,
+        evidence={"grounds": grounds, "training": {"version": "2"}},
     )  # fmt: skip
     request = PromotionRequest(versions=("2",), revision=None)
     trial = Trial(services=services, request=request, check=lambda *_: {}, **{"measure": costs, **more})
@@ -101,6 +102,32 @@ def test_student_losing_two_points_is_rolled_back(tmp_path: Path) -> None:
 
 def test_student_without_a_measured_price_goes_on(tmp_path: Path) -> None:
     assert look(in_shadow(tmp_path, (80, 80), measure=lambda *_: {})) is None
+
+
+def costs_as_much(_: Services, champion: tuple[str, str], others: Sequence[tuple[str, str]]) -> Mapping[str, Any]:
+    return {version: ROWS_PER_S | {"candidate_rows_per_s": 550.0} for version, _ in others}
+
+
+def test_student_without_its_saving_is_stopped(tmp_path: Path) -> None:
+    """It was to be promoted for its price alone, so it would run to its longest time."""
+    trial = in_shadow(tmp_path, (80, 80), measure=costs_as_much, grounds="not worse and cheaper")
+    ended = look(trial)
+    assert ended is not None
+    assert (ended.action, ended.state.champion) == ("rollback", "1")
+    assert "tried for its price, but saves 9% per prediction on this machine: at least 20% is required" in ended.reason
+    kept = trial.services.ledger.evidence(ended)
+    assert (kept["decision"], round(kept["saving"], 2)) == ("STOP_FOR_FUTILITY", 0.09)
+
+
+@pytest.mark.parametrize("grounds", ["better", None])
+def test_version_tried_for_its_gain_needs_no_saving(tmp_path: Path, grounds: str | None) -> None:
+    assert look(in_shadow(tmp_path, (80, 80), measure=costs_as_much, grounds=grounds)) is None
+
+
+@pytest.mark.parametrize("measure", [costs, lambda *_: {}])
+def test_version_tried_for_its_price_goes_on(tmp_path: Path, measure: Any) -> None:
+    trial = in_shadow(tmp_path, (10, 10), measure=measure, grounds="not worse and cheaper")
+    assert look(trial) is None
 
 
 def test_late_labels_of_shadow_decide_ab_test(tmp_path: Path) -> None:
