@@ -7,7 +7,7 @@ touches a file, and the parent checks the age of that file.
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -78,11 +78,10 @@ class Chronicle:
 
     def _compose(self) -> dict[str, Any]:
         records = self._ledger.follow()
-        champions, registered = _champions(records), _registered(records)
+        registered = _registered(records)
         return {
             "ledger": [_shown(record) for record in records[: -_RECORDS - 1 : -1]],
-            "champion_since": champions[-1]["at"] if champions and champions[-1]["version"] else None,
-            "champions": champions,
+            "champions": _champions(records),
             "trainings": [self._training(*each) for each in registered[: -_TRAININGS - 1 : -1]],
             "unfinished": self._unfinished(utc_now()),
             "experiment": self._experiment(records),
@@ -182,6 +181,15 @@ def read_chronicle(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def reign_start(chronicle: Mapping[str, Any], champion: str | None) -> str | None:
+    """Return the time since which a version is champion; None where the chronicle does not show it as champion yet.
+
+    A router knows a new champion earlier than the chronicle, which is a few seconds old.
+    """
+    newest = next(reversed(chronicle.get("champions") or ()), None)
+    return newest["at"] if newest is not None and champion is not None and newest["version"] == champion else None
 
 
 def ask_for_chronicle(folder: Path) -> None:

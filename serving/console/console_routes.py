@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response
 
 from absa.records.rows import LATENCY_BOUNDS_MS
 from absa.task import TaskSpec
-from serving.console.chronicle import ask_for_chronicle, read_chronicle
+from serving.console.chronicle import ask_for_chronicle, read_chronicle, reign_start
 from serving.console.compare_versions import Comparer
 from serving.http.bodies import PredictItem, VersionAnswers, answered, request_body
 from serving.http.messages import COMPARE_PATH, json_response, read_body
@@ -70,12 +70,13 @@ def add_console(
     @app.get("/v1/console", summary="Data of the console", response_class=Response)
     async def told() -> Response:
         ask_for_chronicle(folder)
-        now = state()
+        now, chronicle = state(), read_chronicle(folder)
         return json_response(
             {
                 "task": _shown(task()),
-                "chronicle": read_chronicle(folder),
+                "chronicle": chronicle,
                 "champion": now.champion if now else None,
+                "champion_since": reign_start(chronicle, now.champion) if now else None,
                 "challenger": now.challenger if now else None,
                 "revision": now.revision if now else 0,
                 "plan": now.plan.to_json() if now and now.plan else None,

@@ -255,7 +255,7 @@ function showTask(now) {
 function showSummary(told, chronicle) {
   put($("summary"), told.champion
     ? el("span", {}, "Champion ", el("strong", { textContent: `version ${told.champion}` }),
-      chronicle.champion_since ? ` since ${time(chronicle.champion_since)}` : "", told.challenger ? `; challenger version ${told.challenger}` : "")
+      told.champion_since ? ` since ${time(told.champion_since)}` : "", told.challenger ? `; challenger version ${told.challenger}` : "")
     : "No champion yet");
   put($("links"), ...Object.entries({ ...told.links, "API": "docs" }).map(([name, href]) => el("a", { href, textContent: name })));
 }

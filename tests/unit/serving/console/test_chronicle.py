@@ -1,23 +1,27 @@
 """Facts of the lake in the console."""
 
+import asyncio
 import json
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import httpx
 import pytest
+from fastapi import FastAPI
 
 from absa.adapters.lake_stores import FolderLake
 from absa.errors import UnavailableError
 from absa.ledger.routing import Arm, TrafficPlan, single
 from absa.ledger.state import State
 from absa.ledger.store import Ledger
-from absa.records.schema import utc_now
+from absa.records.schema import iso, utc_now
 from absa.records.trainings import begin_training, write_training
-from serving.console.chronicle import ASKED, Chronicle, ask_for_chronicle, read_chronicle
-from serving.console.console_routes import live
+from serving.console.chronicle import ASKED, Chronicle, ask_for_chronicle, read_chronicle, reign_start
+from serving.console.console_routes import add_console, live
 from serving.observe.replica_metrics import Status
+from serving.replica_state import RouterState
 
 DIGESTS = {"1": "a" * 64, "2": "b" * 64}
 AB = TrafficPlan(
@@ -103,7 +107,7 @@ def test_chronicle_shows_newest_revisions_alone(lake: LakeThatMayBeAway, replica
     chronicle(lake, replica, Clock()).step()
     told = read_chronicle(replica)
     assert [each["number"] for each in told["ledger"]] == [3, 2, 1]
-    assert told["champion_since"] == told["ledger"][1]["at"]
+    assert reign_start(told, "1") == told["ledger"][1]["at"]
     assert told["trainings"] == [
         {
             "at": told["ledger"][2]["at"], "version": "1", "gate": "PROMOTE", "sentence": "Better: by far.",
@@ -117,6 +121,38 @@ def test_chronicle_shows_newest_revisions_alone(lake: LakeThatMayBeAway, replica
     assert told["experiment"]["looks"][0]["arms"]["2"]["estimate"] == 0.1
     assert told["cost"] == {"usd_per_million_live": 0.02}
     assert (told["insights"], told["error"]) == (None, None)
+
+
+def console(replica: Path, champion: str) -> dict[str, Any]:
+    """Return the data of the console of a router whose plan has this champion."""
+    app = FastAPI()
+    add_console(
+        app, folder=replica, statuses=list, state=lambda: RouterState(lake="l", champion=champion), task=lambda: None,
+        compare=cast(Any, None), links={}, body_limit_bytes=1,
+    )  # fmt: skip
+
+    async def ask() -> dict[str, Any]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://router") as client:
+            return (await client.get("/v1/console")).json()
+
+    return asyncio.run(ask())
+
+
+def test_new_champion_has_no_time_of_the_former(lake: LakeThatMayBeAway, replica: Path) -> None:
+    """A router follows a promotion within a second, its chronicle within three."""
+    tell(lake)
+    clock = Clock()
+    made = chronicle(lake, replica, clock)
+    made.step()
+    (first,) = read_chronicle(replica)["champions"]
+    assert console(replica, "1")["champion_since"] == first["at"]
+    two = State(champion="2", plan=single("2"))
+    record = Ledger(lake).append(expected=3, actor="promote", action="promote", reason="better", state=two)
+    assert console(replica, "2")["champion_since"] is None
+    clock.now += 10
+    os.utime(replica / ASKED, (clock.now, clock.now))
+    made.step()
+    assert console(replica, "2")["champion_since"] == iso(record.at) != first["at"]
 
 
 def test_chronicle_shows_running_failed_and_lost_trainings(lake: LakeThatMayBeAway, replica: Path) -> None:
@@ -159,7 +195,7 @@ def test_an_empty_lake_is_told_as_such(lake: LakeThatMayBeAway, replica: Path) -
     chronicle(lake, replica, Clock()).step()
     told = read_chronicle(replica)
     assert (told["ledger"], told["verdicts"], told["trainings"], told["experiment"]) == ([], [], [], None)
-    assert told["champion_since"] is None
+    assert reign_start(told, None) is None
 
 
 def test_the_lake_is_read_only_while_somebody_looks(lake: LakeThatMayBeAway, replica: Path) -> None:
