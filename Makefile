@@ -4,7 +4,12 @@ PYTHON ?= $(or $(firstword $(foreach each,3.11 3.12 3.13,$(shell command -v pyth
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check)
-export UV_TORCH_BACKEND ?= auto
+UV_TORCH_BACKEND ?= auto
+ifeq ($(UV_TORCH_BACKEND),)
+unexport UV_TORCH_BACKEND  # uv refuses an empty value
+else
+export UV_TORCH_BACKEND
+endif
 KEEP ?= 1
 SCALE ?= full
 export DO_NOT_TRACK = 1

@@ -495,7 +495,8 @@ class Demo:
             self._side_by_side()
         url = self.services.router_url
         self.story.line()
-        self.story.line("Four commands that work as they stand, in this folder:")
+        after = "" if self.options.keep else f" after `{own_command('up')}`"
+        self.story.line(f"Commands that work as they stand{after}, in this folder:")
         phrase = {} if self._task.phrase is None else {self._task.phrase: "mobile app"}
         body = json.dumps({"text": "i love notion, but the mobile app is slow"} | phrase)
         self.story.line(f"  curl -s {url}/v1/predict -H 'Content-Type: application/json' -d '{body}'")

@@ -1,9 +1,10 @@
 """Command line of this installation, as a shell takes it."""
 
+import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
 NAME = "evergreen"
@@ -13,7 +14,7 @@ def own_command(
     *words: str,
     python: Path | None = None,
     folder: Path | None = None,
-    which: Callable[[str], str | None] = shutil.which,
+    environment: Mapping[str, str] = os.environ,
 ) -> str:
     """Return a command of this installation: by its name where the path leads to it, otherwise by its file.
 
@@ -21,10 +22,14 @@ def own_command(
         words: after the name.
         python: interpreter of the installation; None: this one.
         folder: working folder of the shell; None: this one.
-        which: finds a command on the path.
+        environment: of this process.
     """
     script = (python or Path(sys.executable)).with_name(NAME)
-    found, here = which(NAME), folder or Path.cwd()
+    here = folder or Path.cwd()
+    path = environment.get("PATH", os.defpath).split(os.pathsep)
+    if "UV" in environment and Path(path[0]) == script.parent:
+        del path[0]  # `uvx` and `uv run` put it first for this process; the user's shell does not have it
+    found = shutil.which(NAME, path=os.pathsep.join(path))
     if found is not None and Path(found).resolve() == script.resolve():
         name = NAME
     else:

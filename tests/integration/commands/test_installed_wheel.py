@@ -43,17 +43,31 @@ def tracked(*patterns: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from the source distribution as publishers build it."""
-    source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("built")
-    for name in tracked(*ROOMS, "benchmarks/results", "pyproject.toml", "README.md", "LICENSE"):
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, source / name)
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(built), str(source)]
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout that built the wheel of an earlier release, which had one module more."""
+    folder = tmp_path_factory.mktemp("source")
+    for name in tracked(*ROOMS, "benchmarks/results", "pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    earlier = folder / "build" / "lib" / "flows" / "deleted.py"
+    earlier.parent.mkdir(parents=True)
+    earlier.touch()
+    return folder
+
+
+def build(source: Path, into: Path, *options: str) -> Path:
+    """Return the wheel that a build without network makes."""
+    command = [sys.executable, "-m", "build", "--no-isolation", *options, "--outdir", str(into), str(source)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    (found,) = built.glob("*.whl")
+    (found,) = into.glob("*.whl")
     return found
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from the source distribution as publishers build it."""
+    return build(source, tmp_path_factory.mktemp("built"))
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +101,11 @@ def test_wheel_holds_every_data_file(wheel: Path) -> None:
         name for name in packed if not name.startswith((*ROOMS, "benchmarks/results/", "evergreen/", "evergreen-"))
     }
     assert strangers == set()
+
+
+def test_upgraded_checkout_packs_no_deleted_file(source: Path, wheel: Path, tmp_path: Path) -> None:
+    upgraded = build(source, tmp_path, "--wheel")  # in the folder itself, as uv and pipx build a checkout
+    assert sorted(zipfile.ZipFile(upgraded).namelist()) == sorted(zipfile.ZipFile(wheel).namelist())
 
 
 def odd_file(folder: Path) -> Path:
