@@ -1,6 +1,8 @@
 """Pins follow pyproject.toml: it gives uv.lock, and uv.lock gives the requirements files."""
 
+import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -119,3 +121,13 @@ def test_marker_stays_where_machines_differ() -> None:
     exported += ["e==1 ; sys_platform != 'win32'"]
     assert lines(exported, {"a", "b", "c", "e"}, "3.11.0") == ["a==1", exported[2], "e==1"]
     assert lines(exported, {"c"}, "3.13.0") == []
+
+
+@pytest.mark.parametrize(("value", "passed"), [(None, "auto"), ("cpu", "cpu"), ("", "unset")])
+def test_make_passes_torch_backend_to_uv(value: str | None, passed: str) -> None:
+    others = {name: each for name, each in os.environ.items() if name not in {"UV_TORCH_BACKEND", "MAKEFLAGS"}}
+    environment = others if value is None else {**others, "UV_TORCH_BACKEND": value}
+    show = 'show: ; @echo "$${UV_TORCH_BACKEND-unset}"'
+    command = ("make", "--no-print-directory", f"--eval={show}", "show")
+    shown = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    assert shown == f"{passed}\n"
