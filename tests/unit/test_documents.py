@@ -42,6 +42,10 @@ def test_the_reference_is_what_the_code_says(tmp_path: Path) -> None:
     assert made.returncode == 0, made.stderr
     kept = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs/reference").iterdir()}
     fresh = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
+    pins = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    some = re.compile(rf"\| ({'|'.join(re.findall(r'^([^=]+)==.* ; ', pins, flags=re.MULTILINE))}) \|.*\n")
+    for pages in (kept, fresh):  # some Pythons lack these packages
+        pages["licences.md"] = some.sub("", pages["licences.md"])
     assert set(kept) == set(fresh)
     stale = [name for name in kept if kept[name] != fresh[name]]
     assert stale == [], "run `make reference`"

@@ -13,7 +13,7 @@ from absa.records.schema import Window
 from absa.records.windows import load_window
 from monitoring.drift.sample import Sample, make_sample
 from monitoring.labels.habits import (
-    AnswerHabits,
+    AS_ANSWERED,
     habits_of,
     habits_seen,
     with_late_labels,
@@ -165,5 +165,5 @@ def test_labels_that_came_late_reach_kept_rows(lake: Lake, traffic: Traffic, win
     (untrusted,) = with_late_labels(lake, [early], until=late, sources=["forum"])
     assert untrusted is not None
     assert untrusted.equals(early)
-    assert habits_of([None], late) == AnswerHabits()
+    assert habits_of([None], late) is AS_ANSWERED
     assert habits_of([early, kept], late).right is not None
