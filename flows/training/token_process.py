@@ -1,10 +1,12 @@
 """Token shards of a snapshot: existing ones, made at once if rows are few, or by a process beside the training."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,7 +21,9 @@ _SHOWN_CHARS: Final = 300
 
 
 class ShardMaker:
-    """Process that makes token shards. If it fails, it leaves the cause where a training waits for them.
+    """Process that makes token shards. If it fails, the cause is left where a training waits for them.
+
+    Its own workers end with it.
 
     Args:
         command: of the process.
@@ -33,19 +37,25 @@ class ShardMaker:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as errors:
             self._begins = errors.tell()
-            self._process = subprocess.Popen(command, stderr=errors, env=dict(environment))  # noqa: S603
+            self._process = subprocess.Popen(  # noqa: S603  our own module
+                command, stderr=errors, env=dict(environment), start_new_session=True
+            )
         self._watch = threading.Thread(target=self._leave_cause, name="token-shards", daemon=True)
         self._watch.start()
 
     def stop(self) -> None:
-        """Stop the process; complete shards stay."""
+        """Stop the process and its workers; complete shards stay."""
         self._stopped = True
         self._process.terminate()
         self._watch.join()
 
     def _leave_cause(self) -> None:
         code = self._process.wait()
-        if code == 0 or self._stopped:
+        if code == 0:
+            return
+        with suppress(ProcessLookupError):  # the workers of its pool would wait for it for ever
+            os.killpg(self._process.pid, signal.SIGKILL)
+        if self._stopped:
             return
         with self._log.open("rb") as errors:
             errors.seek(self._begins)

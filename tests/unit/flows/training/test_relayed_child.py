@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from absa.errors import DeadlineMissedError, PermanentError, TransientError
@@ -15,6 +16,7 @@ from absa.training.rows.shards import FAILED_FILE, PLAN_FILE, ShardCorpus, Token
 from flows.training.job_process import relay_child, run_job
 from flows.training.teaching.teachers import run_teacher
 from flows.training.token_process import ShardMaker, Shards
+from tests.serving_replica import until
 
 EVENTS = "print('{\"event\": \"one\"}'); print('not JSON'); import sys; print('why', file=sys.stderr); sys.exit(3)"
 ENDLESS = "print('{\"event\": \"pid\", \"pid\": ' + str(__import__('os').getpid()) + '}'); __import__('time').sleep(60)"
@@ -110,3 +112,22 @@ def test_stopped_maker_leaves_no_cause(tmp_path: Path) -> None:
     Shards(tmp_path, made).stop()
     Shards(tmp_path, made).stop()
     assert not (tmp_path / FAILED_FILE).exists()
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
+@pytest.mark.parametrize("end", ["time.sleep(60)", "sys.exit(1)"])
+def test_workers_of_maker_end_with_it(tmp_path: Path, end: str) -> None:
+    """Workers of a pool wait for tasks: they do not notice that the process that sends them is gone."""
+    started = tmp_path / "pid"
+    worker = "[sys.executable, '-S', '-c', 'import time; time.sleep(300)']"
+    script = f"import pathlib, subprocess, sys, time; child = subprocess.Popen({worker})"
+    made = maker(tmp_path, f"{script}; pathlib.Path({str(started)!r}).write_text(str(child.pid)); {end}")
+    until(lambda: started.exists() and started.read_text())
+    made.stop()
+    until(lambda: has_ended(int(started.read_text())), seconds=60)
