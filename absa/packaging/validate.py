@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from absa.errors import EvergreenError, IntegrityError
+from absa.errors import EvergreenError, IntegrityError, UnavailableError
 
 NOT_IN_SERVING: Final = frozenset(
     {
@@ -47,7 +47,8 @@ def validate_package(folder: Path, *, expected_digest: str | None = None, timeou
         timeout_s: bound of the whole check.
 
     Raises:
-        IntegrityError: the process could not load the package, answered otherwise than packaged, or took too long.
+        IntegrityError: the process could not load the package, or answered otherwise than packaged.
+        UnavailableError: the process took too long, or was killed: no finding about the package.
     """
     command = [
         sys.executable,
@@ -59,10 +60,17 @@ def validate_package(folder: Path, *, expected_digest: str | None = None, timeou
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)  # noqa: S603
     except subprocess.TimeoutExpired as error:
-        raise IntegrityError(f"the package at {folder} was not ready within {timeout_s:g} s") from error
+        raise UnavailableError(
+            f"the package at {folder} was not ready within {timeout_s:g} s; try again when this machine is less busy"
+        ) from error
     answer = (done.stdout.strip().splitlines() or [""])[-1]
     if done.returncode == 0:
         return Validation(**json.loads(answer))
+    if done.returncode < 0:
+        raise UnavailableError(
+            f"the check of the package at {folder} was killed by signal {-done.returncode}; "
+            "see that this machine has free memory, and try again"
+        )
     reason = answer or (done.stderr.strip().splitlines() or ["no message"])[-1]
     raise IntegrityError(f"the package at {folder} does not serve: {reason}")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from absa.errors import IntegrityError
+from absa.errors import IntegrityError, UnavailableError
 from absa.inference.package import package_digest
 from absa.packaging.validate import NOT_IN_SERVING, validate_package
 from tests.toy_package import build_toy_package
@@ -47,6 +47,20 @@ def test_package_with_other_answers_is_refused(package: Path) -> None:
 def test_a_package_with_another_digest_is_refused(package: Path) -> None:
     with pytest.raises(IntegrityError, match="expected 00"):
         validate_package(package, expected_digest="00")
+
+
+def test_late_check_says_nothing_about_package(package: Path) -> None:
+    with pytest.raises(UnavailableError, match=r"not ready within 0\.01 s; try again"):
+        validate_package(package, timeout_s=0.01)
+
+
+def test_killed_check_says_nothing_about_it(package: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    killed = tmp_path / "python"
+    killed.write_text("#!/bin/sh\nkill -9 $$\n")
+    killed.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(killed))
+    with pytest.raises(UnavailableError, match="killed by signal 9"):
+        validate_package(package)
 
 
 def test_the_fresh_process_cannot_import_the_training_stack() -> None:
