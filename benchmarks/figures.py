@@ -20,7 +20,7 @@ Z = 1.959964  # of a 95 % interval
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One figure of the result."""
+    """One figure of the result. `commit` is the one measured, where it is not that of the whole result."""
 
     case: str
     metric: str
@@ -33,6 +33,7 @@ class Row:
     met: bool | None = None
     peer: str | None = None
     projected: bool = False
+    commit: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The row as contracts write it."""

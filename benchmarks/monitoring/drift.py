@@ -387,8 +387,8 @@ def main(arguments: list[str] | None = None) -> int:
     if missing:
         print(f"{len(done)} cells are done, {len(missing)} are missing: no result is written yet")
         return 0
-    names = (*cells, *(set(done) - set(cells)))
-    rows = [Row(**{key: row[key] for key in row if key != "commit"}) for name in names for row in done[name]]
+    names = (*cells, *sorted(set(done) - set(cells)))
+    rows = [Row(**row) for name in names for row in done[name]]
     write_result(
         options.out,
         name="drift",

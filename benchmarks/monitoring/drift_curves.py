@@ -231,7 +231,7 @@ def summary_table(rows: Rows) -> str:
         peer = f" (Evidently {_span(peers)})" if peers and mine[0]["unit"] == "share" else ""
         met = all(row["met"] is not False for row in mine)
         target = f"{mine[0]['target']}: {'met' if met else '**missed**'}" if mine[0]["target"] else ""
-        commits = ", ".join(sorted({row.get("commit", "") for row in mine}))
+        commits = ", ".join(sorted({row["commit"] for row in mine}))
         lines.append(f"| {name} | {mine[0]['runs']:,} | {_span(mine)}{peer} | {target} | {commits} |")
     return "\n".join(lines)
 
@@ -267,7 +267,13 @@ def drift_rows() -> Rows:
     cells = RESULTS / "cells" / "drift.json"
     if cells.exists():
         return [row for found in json.loads(cells.read_text()).values() for row in found]
-    return list(json.loads((RESULTS / "drift.json").read_text())["rows"])
+    return committed_rows("drift")
+
+
+def committed_rows(name: str) -> Rows:
+    """Return the rows of a finished result, each with the commit that it measured."""
+    result = json.loads((RESULTS / f"{name}.json").read_text())
+    return [{"commit": result["commit"]} | row for row in result["rows"]]
 
 
 def newest_rows(rows: Rows) -> Rows:
@@ -275,9 +281,8 @@ def newest_rows(rows: Rows) -> Rows:
     known = {row["case"] for row in rows}
     earlier: Rows = []
     for name in ("drift", "monitor_window"):
-        if (path := RESULTS / f"{name}.json").exists():
-            result = json.loads(path.read_text())
-            earlier += [row | {"commit": result["commit"]} for row in result["rows"]]
+        if (RESULTS / f"{name}.json").exists():
+            earlier += committed_rows(name)
     return [*rows, *(row for row in earlier if row["case"] not in known)]
 
 
