@@ -48,16 +48,21 @@ house: $(VENV)/.installed-dev  ## Print the structure in figures: lines, modules
 fix: $(VENV)/.installed-dev  ## Edit the code: ruff's fixes and format; lower limits that are no longer needed
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format . ; $(BIN)/python docs/checks/house.py --shrink
 
-# Files side by side on the cores that there are, those first that take long; then whole systems, the longest first and
-# more than cores, as they wait a lot; then what is timed, three files at a time, as it waits more than it computes.
+# Files side by side on the cores that there are, those first that take long; then whole systems, more than cores, as they
+# wait a lot; then what is timed, three files at a time, as it waits more than it computes. No argument holds another:
+# pytest would keep the outer one alone, and its order. A worker takes a file while it has one test left: the demo, which
+# has several tests, leaves the two power cuts to the worker that is free first.
 LONG = tests/model tests/integration tests/property
-SYSTEMS = tests/e2e/test_loop.py $(wildcard tests/e2e/test_loop_of_*.py) tests/e2e tests/prove/test_system_chaos.py
+SYSTEMS = $(addprefix tests/e2e/test_,loop.py loop_of_topics.py loop_of_plain_text.py ladder.py live_promotion.py) \
+	tests/prove/test_system_chaos.py \
+	$(addprefix tests/e2e/test_,loop_in_the_cloud.py power_cut_in_training.py power_cut.py)
 TIMED = tests/integration/router/test_serving.py tests/chaos/test_serving_chaos.py tests/prove/test_http_abuse.py \
 	tests/chaos/test_batch_kills.py tests/chaos/test_training_kills.py tests/unit/training/test_trainer.py \
 	tests/integration/router/test_capacity_validation.py tests/prove/test_soak.py
+OTHERS = $(filter-out $(LONG) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 BESIDE = $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --numprocesses
 test: $(VENV)/.installed-dev  ## Run what CI runs
-	@$(BESIDE) logical --maxprocesses 4 $(addprefix --ignore ,$(SYSTEMS) $(TIMED)) $(LONG) tests; \
+	@$(BESIDE) logical --maxprocesses 4 $(addprefix --ignore ,$(SYSTEMS) $(TIMED)) $(LONG) $(OTHERS); \
 		first=$$?; $(BESIDE) 3 $(SYSTEMS); \
 		second=$$?; $(BESIDE) 3 $(TIMED) && exit $$((first + second))
 

@@ -269,8 +269,11 @@ def _run_drift(current: pl.DataFrame, before: pl.DataFrame | None) -> Any:
 
 
 def _run_quality(current: pl.DataFrame, before: pl.DataFrame | None) -> Any:
-    """Return the classification quality of labelled rows; None if fewer than two classes are labelled."""
-    from evidently import DataDefinition, MulticlassClassification, Report
+    """Return the classification quality of labelled rows; None if fewer than two classes are labelled.
+
+    Evidently takes rows with two labels as binary, and then needs one of them as the positive one.
+    """
+    from evidently import BinaryClassification, DataDefinition, MulticlassClassification, Report
     from evidently.metrics import F1ByLabel
     from evidently.presets import ClassificationQuality
 
@@ -280,15 +283,20 @@ def _run_quality(current: pl.DataFrame, before: pl.DataFrame | None) -> Any:
     def drawable(frame: pl.DataFrame) -> bool:
         return frame.height >= _MIN_DRAWN and frame["truth"].n_unique() > 1
 
+    def occurring(frame: pl.DataFrame) -> set[str]:
+        return {*frame["truth"], *frame["predicted"]}
+
     now = labelled(current)
     if not drawable(now):
         return None
-    definition = DataDefinition(
-        categorical_columns=["truth", "predicted"],
-        classification=[MulticlassClassification(target="truth", prediction_labels="predicted")],
-    )
+    found = occurring(now)
+    columns = {"target": "truth", "prediction_labels": "predicted"}
+    two = len(found) == 2
+    kind = BinaryClassification(**columns, pos_label=max(found)) if two else MulticlassClassification(**columns)
+    definition = DataDefinition(categorical_columns=["truth", "predicted"], classification=[kind])
     then = None if before is None else labelled(before)
     same = then is not None and drawable(then) and set(then["truth"]) >= set(now["truth"])
+    same = same and then is not None and (occurring(then) == found or 2 not in {len(occurring(then)), len(found)})
     reference = _dataset(then, definition) if then is not None and same else None
     return Report([ClassificationQuality(), F1ByLabel()]).run(_dataset(now, definition), reference)
 

@@ -4,17 +4,21 @@ import gc
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
 from absa.proxies import keep_local_direct
+
+if TYPE_CHECKING:
+    from flows.training.job_process import JobResult
 
 # No deadline: an example may wait for a processor. The same examples every time, so that a new failure comes from a
 # change; `--hypothesis-profile=explore` (`make prove`) draws new ones.
@@ -101,6 +105,22 @@ def run_job(folder: Path, *, timeout_s: float = 500.0) -> tuple[int, list[dict[s
     ((out, err),) = finish(child, timeout_s=timeout_s)
     assert "Traceback" not in err, err
     return child.returncode, [json.loads(line) for line in out.splitlines()]
+
+
+def job_here(folder: Path, **_: Any) -> "JobResult":
+    """Run a job in this process instead of another, as `RunJob`."""
+    from absa.job import TrainingJob, train_and_package
+    from absa.packaging.numbered import NumberedPackages
+    from flows.training.job_process import JobResult
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert train_and_package(TrainingJob.read(folder), folder) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    done = NumberedPackages(folder).done()
+    assert done is not None
+    return JobResult(folder=folder, done=done, starts=1)
 
 
 _AT_START = dict(os.environ)

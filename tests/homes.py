@@ -94,6 +94,7 @@ def run_loop(home: Path, task: TaskSpec, *words: str, timeout_s: float) -> str:
     assert (records[-1].action, records[-1].state.champion) == ("promote", "2")
     verdicts = VerdictStore(FolderLake(home / "lake")).history()
     assert (verdicts[0].verdict == "STALE", verdicts[-1].verdict == "STALE") == (False, True)
+    assert verdicts[-1].report_uri is not None
     assert [attempt.state for verdict in verdicts for attempt in verdict.attempts] == ["completed"]
     return story
 

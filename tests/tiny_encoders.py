@@ -37,6 +37,20 @@ def rows() -> list[tuple[str, str, int]]:
         return [(row["text"], row["aspect"], int(row["label"])) for row in csv.DictReader(file)][:_ROWS]
 
 
+def save_bert(folder: Path, *, layers: int = 1, heads: int = 1) -> Path:
+    """Save a tiny untrained BERT with the words of the packaged encoder; a training of it takes seconds."""
+    import torch
+
+    from absa.modeling.architecture import Architecture, PairClassifier
+    from absa.modeling.bases import TOKENIZER, find_base, save_weights
+
+    torch.manual_seed(0)
+    sizes = Architecture(layers=layers, hidden=32, heads=heads, intermediate=64, vocabulary=30_522, positions=128)
+    tokenizer = (find_base("minilm-l6") / TOKENIZER).read_text(encoding="utf-8")
+    save_weights(PairClassifier(sizes), tokenizer, folder)
+    return folder
+
+
 def save_family(family: str, folder: Path, *, unused: int = 0) -> Any:
     """Save a tiny encoder with the tokenizer of its family; return the encoder of transformers.
 

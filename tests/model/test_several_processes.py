@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from absa.modeling.architecture import Architecture, PairClassifier
-from absa.modeling.bases import TOKENIZER, find_base, load_base, save_weights
-from tests.conftest import ROOT, finish, labelled_rows, write_job
+from absa.modeling.bases import load_base
+from tests.conftest import ROOT, finish, job_here, labelled_rows, write_job
+from tests.tiny_encoders import save_bert
 
 pytest.importorskip("torch.distributed")
 
@@ -44,13 +44,7 @@ def start(folder: Path, world: int) -> "list[subprocess.Popen[str]]":
 @pytest.fixture(scope="module")
 def small_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small base model, so that three trainings take seconds."""
-    import torch
-
-    torch.manual_seed(0)
-    sizes = Architecture(layers=2, hidden=32, heads=4, intermediate=64, vocabulary=30_522, positions=128)
-    folder = tmp_path_factory.mktemp("base") / "small"
-    save_weights(PairClassifier(sizes), (find_base("minilm-l6") / TOKENIZER).read_text(encoding="utf-8"), folder)
-    return folder
+    return save_bert(tmp_path_factory.mktemp("base") / "small", layers=2, heads=4)
 
 
 def job(folder: Path, base: Path, **more: object) -> Path:
@@ -59,15 +53,14 @@ def job(folder: Path, base: Path, **more: object) -> Path:
 
 
 def test_two_processes_give_the_model_that_one_gives(tmp_path: Path, small_base: Path) -> None:
-    weights = []
-    for world in (1, 2):
-        folder = job(tmp_path / f"job-{world}", small_base)
-        children = start(folder, world)
-        outputs = finish(*children, timeout_s=250)
-        assert [child.returncode for child in children] == [0] * world, outputs
-        assert json.loads(outputs[0][0].splitlines()[-1])["event"] == "done"
-        assert all(not out for out, _ in outputs[1:])
-        weights.append(load_base(folder / "weights")[0].state_dict())
+    alone, both = (job(tmp_path / name, small_base) for name in ("alone", "both"))
+    children = start(both, 2)
+    outputs = finish(*children, timeout_s=250)
+    assert [child.returncode for child in children] == [0, 0], outputs
+    assert json.loads(outputs[0][0].splitlines()[-1])["event"] == "done"
+    assert not outputs[1][0]
+    assert job_here(alone).folder == alone
+    weights = [load_base(folder / "weights")[0].state_dict() for folder in (alone, both)]
     for name, value in weights[0].items():
         np.testing.assert_allclose(value.numpy(), weights[1][name].numpy(), atol=2e-3, err_msg=name)
 

@@ -8,28 +8,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from absa.errors import DeadlineMissedError, PermanentError
 from absa.inference.tokenization import PairTokenizer
-from absa.modeling.architecture import Architecture, PairClassifier
-from absa.modeling.bases import TOKENIZER, find_base, save_weights
+from absa.modeling.bases import TOKENIZER
 from absa.task import ABSA
 from absa.training.rows.distill import ANSWERS_FILE, PAIRS_FILE, TEACHER_FILE, Answers
 from absa.training.rows.shards import write_shard
 from absa.training.rows.tokens import LabelledPair, tokenize
 from flows.training.teaching.teachers import run_teacher
 from tests.conftest import labelled_rows
+from tests.tiny_encoders import save_bert
 
-SIZES = Architecture(layers=1, hidden=32, heads=1, intermediate=64, vocabulary=30_522, positions=128)
 PAIRS = '{"text": "the menu is fine", "aspect": "menu", "label": 0}\n'
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    base = tmp_path / "base"
-    save_weights(PairClassifier(SIZES), (find_base("minilm-l6") / TOKENIZER).read_text(encoding="utf-8"), base)
+    base = save_bert(tmp_path / "base")
     rows = tokenize([LabelledPair(**row) for row in labelled_rows(60)], PairTokenizer.from_file(base / TOKENIZER, 64))
     write_shard(tmp_path / "tokens", rows, base / TOKENIZER, 64)
     (tmp_path / PAIRS_FILE).write_text(PAIRS)

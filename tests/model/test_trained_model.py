@@ -13,8 +13,7 @@ from absa.inference.engine import Engine
 from absa.inference.package import load_package
 from absa.modeling.bases import load_base
 from tests.conftest import finish, labelled_rows, run_job, start_job, write_job
-
-SMALL = {"layers": 1, "max_epochs": 2}
+from tests.tiny_encoders import save_bert
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +30,13 @@ def trained_job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[di
 def trained_package(trained_job: tuple[Path, list[dict[str, Any]]]) -> Path:
     """Folder of a package that the real job trained; read it, do not change it."""
     return trained_job[0] / "package"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Settings of jobs that are about the process: a tiny base, and no choice of precision."""
+    base = save_bert(tmp_path_factory.mktemp("base") / "small")
+    return {"base_model": str(base), "max_epochs": 2, "precision": "fp32"}
 
 
 def test_it_has_learned_and_says_so(trained_job: tuple[Path, list[dict[str, Any]]]) -> None:
@@ -85,8 +91,8 @@ def test_a_finished_job_is_not_done_again(trained_job: tuple[Path, list[dict[str
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_a_killed_job_goes_on_from_its_checkpoint(tmp_path: Path, how: signal.Signals) -> None:
-    settings = SMALL | {"max_epochs": 3, "checkpoint_every_s": 0.1}
+def test_a_killed_job_goes_on_from_its_checkpoint(tmp_path: Path, small: dict[str, Any], how: signal.Signals) -> None:
+    settings = small | {"max_epochs": 25, "checkpoint_every_s": 0.1}
     folder = write_job(tmp_path / "job", budget_s=400, reserve_s=20, settings=settings, rows=labelled_rows(300))
     ends_at = json.loads((folder / "job.json").read_text())["ends_at"]
     child = start_job(folder)
@@ -106,8 +112,8 @@ def test_a_killed_job_goes_on_from_its_checkpoint(tmp_path: Path, how: signal.Si
     Engine.load(folder / "package").warm_up()
 
 
-def test_job_inside_its_reserve_ends_with_a_package(tmp_path: Path) -> None:
-    settings = SMALL | {"max_epochs": 1}
+def test_job_inside_its_reserve_ends_with_a_package(tmp_path: Path, small: dict[str, Any]) -> None:
+    settings = small | {"max_epochs": 1}
     folder = write_job(tmp_path / "job", budget_s=80, reserve_s=80, settings=settings, rows=labelled_rows(60))
     code, events = run_job(folder)
     assert code == 0
@@ -115,8 +121,8 @@ def test_job_inside_its_reserve_ends_with_a_package(tmp_path: Path) -> None:
     Engine.load(folder / "package").warm_up()
 
 
-def test_early_package_is_replaced_by_the_last(tmp_path: Path) -> None:
-    settings = SMALL | {"max_epochs": 6}
+def test_early_package_is_replaced_by_the_last(tmp_path: Path, small: dict[str, Any]) -> None:
+    settings = small | {"max_epochs": 50}
     folder = write_job(tmp_path / "job", budget_s=250, reserve_s=250, settings=settings, rows=labelled_rows(200))
     code, events = run_job(folder)
     assert code == 0
@@ -127,10 +133,10 @@ def test_early_package_is_replaced_by_the_last(tmp_path: Path) -> None:
     assert events[-1]["digest"] == load_package(folder / "package").digest
 
 
-def test_guard_ends_the_job_with_the_newest_package(tmp_path: Path) -> None:
-    settings, rows = SMALL | {"max_epochs": 1e6, "threads": 1}, labelled_rows(200)
+def test_guard_ends_the_job_with_the_newest_package(tmp_path: Path, small: dict[str, Any]) -> None:
+    settings, rows = small | {"max_epochs": 1e6, "threads": 1}, labelled_rows(200)
     code = 3
-    for budget_s in (12, 50, 200, 400):  # a busy machine builds no package in the shortest
+    for budget_s in (8, 20, 60, 400):  # a busy machine builds no package in the shortest
         reserve_s = budget_s + 298.0  # two seconds of training are planned, so the first package comes at once
         folder = write_job(
             tmp_path / f"{budget_s}", budget_s=budget_s, reserve_s=reserve_s, settings=settings, rows=rows
@@ -147,8 +153,8 @@ def test_guard_ends_the_job_with_the_newest_package(tmp_path: Path) -> None:
     Engine.load(folder / "package").warm_up()
 
 
-def test_budget_without_time_for_a_package_is_missed(tmp_path: Path) -> None:
-    folder = write_job(tmp_path / "job", budget_s=0.5, reserve_s=3, settings=SMALL, rows=labelled_rows(60))
+def test_budget_without_time_for_a_package_is_missed(tmp_path: Path, small: dict[str, Any]) -> None:
+    folder = write_job(tmp_path / "job", budget_s=0.5, reserve_s=3, settings=small, rows=labelled_rows(60))
     code, events = run_job(folder)
     assert code == 3
     assert events[-1]["event"] == "deadline_missed"
@@ -164,8 +170,8 @@ def test_budget_without_time_for_a_package_is_missed(tmp_path: Path) -> None:
         (lambda folder: (folder / "validation.jsonl").unlink(), "validation.jsonl"),
     ],
 )
-def test_bad_input_is_one_sentence(tmp_path: Path, spoil: Any, said: str) -> None:
-    folder = write_job(tmp_path / "job", budget_s=30, settings=SMALL, rows=labelled_rows(20))
+def test_bad_input_is_one_sentence(tmp_path: Path, small: dict[str, Any], spoil: Any, said: str) -> None:
+    folder = write_job(tmp_path / "job", budget_s=30, settings=small, rows=labelled_rows(20))
     spoil(folder)
     code, events = run_job(folder)
     assert code == 1

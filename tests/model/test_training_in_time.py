@@ -13,8 +13,9 @@ from absa.errors import DeadlineMissedError, PermanentError
 from absa.inference.package import load_package
 from flows.training.job_process import run_job, write_after
 from tests.conftest import labelled_rows, write_job
+from tests.tiny_encoders import save_bert
 
-ENDLESS = {"layers": 1, "max_epochs": 1e6, "threads": 1}
+ENDLESS = {"max_epochs": 1e6, "threads": 1, "precision": "fp32"}
 
 
 class Events(list[Mapping[str, Any]]):
@@ -27,9 +28,10 @@ class Events(list[Mapping[str, Any]]):
         return [event for event in self if event["event"] == name]
 
 
-def start(folder: Path, *, budget_s: float, reserve_s: float = 5.0, **settings: Any) -> float:
+def start(folder: Path, *, budget_s: float, reserve_s: float = 5.0, **changes: Any) -> float:
     """Write a job and return its deadline. The first package comes after a fifth of what the reserve leaves."""
-    write_job(folder, budget_s=budget_s, reserve_s=reserve_s, settings=ENDLESS | settings, rows=labelled_rows(200))
+    settings = ENDLESS | {"base_model": str(save_bert(folder / "base"))} | changes
+    write_job(folder, budget_s=budget_s, reserve_s=reserve_s, settings=settings, rows=labelled_rows(200))
     return float(json.loads((folder / "job.json").read_text())["ends_at"])
 
 
@@ -48,7 +50,7 @@ def test_caller_takes_newest_package_in_time(tmp_path: Path) -> None:
 
 
 def test_job_learns_what_its_caller_needs(tmp_path: Path) -> None:
-    ends_at, events = start(tmp_path, budget_s=60), Events()
+    ends_at, events = start(tmp_path, budget_s=56), Events()
     write_after(tmp_path, 50.0)
     run_job(tmp_path, ends_at=ends_at, environment=os.environ, on_event=events)
     assert events.named("done")
@@ -56,7 +58,7 @@ def test_job_learns_what_its_caller_needs(tmp_path: Path) -> None:
 
 
 def test_failed_job_gives_its_newest_package(tmp_path: Path) -> None:
-    ends_at, events = start(tmp_path, budget_s=120, reserve_s=110), Events()
+    ends_at, events = start(tmp_path, budget_s=120, reserve_s=116), Events()
 
     def spoil(event: Mapping[str, Any]) -> None:
         events(event)

@@ -54,18 +54,23 @@ def forbids(licence: str) -> bool:
 def secrets_in(root: Path, names: list[str]) -> list[str]:
     """Places of keys and tokens whose form gives them away."""
     from detect_secrets import SecretsCollection
+    from detect_secrets.core.scan import get_plugins
     from detect_secrets.settings import transient_settings
 
     plugins = ("AWSKeyDetector", "PrivateKeyDetector", "GitHubTokenDetector", "SlackDetector", "JwtTokenDetector")
     found = SecretsCollection(root=str(root))
     with transient_settings({"plugins_used": [{"name": name} for name in plugins]}):
+        forms = [form for plugin in get_plugins() for form in plugin.denylist]
         for name in names:
-            found.scan_file(name)
+            words = (root / name).read_text(encoding="utf-8", errors="replace")
+            if any(form.search(words) for form in forms):  # the scan looks at each line with each filter: slow
+                found.scan_file(name)
     return sorted(f"{name}:{secret.line_number}" for name, secret in found)
 
 
 def test_no_tracked_file_holds_a_secret(tmp_path: Path) -> None:
-    words = [name for name in tracked() if not name.endswith((".min.js", ".png", ".svg", ".csv", ".json", ".lock"))]
+    unread = (".min.js", ".png", ".svg", ".csv", ".json", ".lock")
+    words = [name for name in tracked() if (ROOT / name).is_file() and not name.endswith(unread)]
     assert secrets_in(ROOT, words) == []
     (tmp_path / "settings.py").write_text("key = 'AKIA" + "Q3EGRIHTZ5VWJ2XL'\n")
     assert secrets_in(tmp_path, ["settings.py"]) == ["settings.py:1"]

@@ -1,29 +1,21 @@
 """MLflow's pages in a real Chromium, its server started as the product starts it."""
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import mlflow
 import pytest
 
+from absa.adapters.mlflow_client import log_package
 from flows.platform.processes import bring_up, take_down
 from flows.platform.settings import Settings, apply_environment
 from tests.serving_replica import until
-
-REGISTER = """
-import sys
-from pathlib import Path
-import mlflow
-from absa.adapters.mlflow_client import log_package
 from tests.toy_package import build_toy_package
-with mlflow.start_run():
-    log_package(build_toy_package(Path(sys.argv[1])), registered_model_name="tickets")
-"""
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
 
@@ -55,6 +47,17 @@ def page(mlflow_url: str) -> Iterator[Any]:
         browser.close()
 
 
+@contextmanager
+def tracked_at(url: str) -> Iterator[None]:
+    """Track and register at a server."""
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(url)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
 def body(page: Any, address: str, shown: str) -> str:
     """Return the text of a page once it shows a given one."""
     page.goto(address)
@@ -73,8 +76,8 @@ def test_mlflow_opens_on_registered_model(mlflow_url: str, page: Any, tmp_path: 
     page.goto("about:blank")  # the address of another test differs in its hash alone, and is no new page
     page.goto(mlflow_url)
     until(lambda: page.evaluate("location.hash") == "#/models", what="the list of models")
-    environment = os.environ | {"MLFLOW_TRACKING_URI": mlflow_url}
-    subprocess.run([sys.executable, "-c", REGISTER, str(tmp_path)], env=environment, check=True)
+    with tracked_at(mlflow_url), mlflow.start_run():
+        log_package(build_toy_package(tmp_path), registered_model_name="tickets")
     page.goto("about:blank")
     text = body(page, mlflow_url, "changes nothing that answers")
     assert page.evaluate("location.hash") == "#/models/tickets"

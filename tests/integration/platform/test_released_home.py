@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -30,21 +30,25 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def test_commands_read_home_of_former_release(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """No server runs: commands open the files of MLflow, before and after the settings moved."""
+@pytest.fixture
+def said(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command in this process, which spares its imports, and return what it printed."""
     for name in [name for name in os.environ if name.startswith(("EVERGREEN_", "MLFLOW_", "PREFECT_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("EVERGREEN_HOME", str(home))
     monkeypatch.chdir(home.parent)
-    before = (home / "settings.env").read_text()
 
-    def said(*words: str) -> str:
+    def run(*words: str | Path) -> str:
         capsys.readouterr()
         assert evergreen(*words) == 0
         return capsys.readouterr().out
 
+    return run
+
+
+def test_commands_read_home_of_former_release(home: Path, said: Callable[..., str]) -> None:
+    """No server runs: commands open the files of MLflow, before and after the settings moved."""
+    before = (home / "settings.env").read_text()
     assert "ramp = [0.1, 0.5]" in said("config", "--changed")
     assert said("predict", "the app is great", "app").startswith("positive")  # the package was in MLflow alone
     values = {(each["section"], each["key"]): each for each in json.loads(said("config", "--json", "--migrate"))}
@@ -88,16 +92,20 @@ def test_router_alone_serves_home_until_down(home: Path, environment: dict[str, 
 
 
 @pytest.mark.slow
-def test_servers_start_in_home_of_former_release(home: Path, environment: dict[str, str], tmp_path: Path) -> None:
+def test_servers_start_in_home_of_former_release(
+    home: Path, environment: dict[str, str], said: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """All servers come up on its databases; a training continues its snapshot, its registry and its ledger."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
 
-    def said(*words: str) -> str:
+    def said_apart(*words: str) -> str:
         return run_evergreen(environment, tmp_path, *words, timeout_s=400).stdout
 
-    said("admin", "backup", str(tmp_path / "before.tar"))
+    said("admin", "backup", tmp_path / "before.tar")
     with tarfile.open(tmp_path / "before.tar") as archive:
         assert {"settings.env", "prefect/prefect.db", "mlflow/mlflow.db"} <= set(archive.getnames())
-    started = said("up")
+    started = said_apart("up")
     assert "moved the 3 settings of " in started
     assert "EVERGREEN_MAX_EPOCHS was not moved from settings.env.migrated" in started
     assert "the package of version 1 was copied from MLflow into the lake" in started
@@ -107,10 +115,10 @@ def test_servers_start_in_home_of_former_release(home: Path, environment: dict[s
     answer = httpx.post(f"{url}/v1/predict", json=body, timeout=30).raise_for_status().json()
     assert (answer["name"], answer["model_version"]) == ("positive", "1")
     assert "by version 1, champion" in said("predict", "the app is slow", "app")
-    assert "version 2" in said("train", "--budget", "40")
-    assert "verified" in said("status")
+    assert "version 2" in said_apart("train", "--budget", "40")
+    assert "verified" in said_apart("status")
     assert "every record, hash and link holds" in said("ledger", "verify")
-    assert "router" in said("down")
+    assert "router" in said_apart("down")
     ledger = Ledger(FolderLake(home / "lake"))
     assert ledger.verify() == []
     assert [record.action for record in ledger.follow()][:3] == ["register", "promote", "register"]

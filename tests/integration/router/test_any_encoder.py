@@ -1,7 +1,6 @@
 """An XLM-R through the whole product: trained, packaged, judged, served by a router, and trained further."""
 
 import csv
-import signal
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,28 +12,17 @@ import pytest
 from absa.adapters.package_store import PackageStore
 from absa.inference.engine import Engine
 from absa.inference.package import load_package
-from absa.job import TrainingJob, train_and_package
 from absa.ledger.routing import single
-from absa.packaging.numbered import NumberedPackages
 from absa.packaging.validate import validate_package
 from absa.policies import GatePolicy, TrainingRecipe
 from flows.platform.services import build_services
 from flows.platform.settings import Settings
-from flows.training.job_process import JobResult
 from flows.training.judging import Judging
 from flows.training.train_version import TrainedVersion, TrainingRequest, train_version
-from tests.conftest import labelled_rows
+from tests.conftest import job_here, labelled_rows
 from tests.serving_replica import RunningReplica
 from tests.stand_ins import FakeRegistry, FakeRuns
 from tests.tiny_encoders import save_family
-
-
-def job_here(folder: Path, **_: Any) -> JobResult:
-    """Train in this process instead of another."""
-    assert train_and_package(TrainingJob.read(folder), folder) == 0
-    done = NumberedPackages(folder).done()
-    assert done is not None
-    return JobResult(folder=folder, done=done, starts=1)
 
 
 class World:
@@ -73,13 +61,11 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("encoder")
-    before = signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HOME", str(folder / "cache"))
         made = World(folder)
         made.train(1)
         yield made
-    signal.signal(signal.SIGTERM, before)
 
 
 def test_version_of_any_encoder_is_registered(world: World) -> None:

@@ -3,8 +3,6 @@
 import csv
 import json
 import random
-import signal
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,10 +16,9 @@ from absa.data.mapping import DataMapping
 from absa.errors import InvalidDataError, PermanentError
 from absa.inference.engine import Engine
 from absa.inference.package import load_package
-from absa.job import TrainingJob, train_and_package
+from absa.job import TrainingJob
 from absa.modeling.architecture import Architecture, PairClassifier
 from absa.modeling.bases import TOKENIZER, find_base, save_weights
-from absa.packaging.numbered import NumberedPackages
 from absa.policies import GatePolicy, TrainingRecipe
 from absa.task import TaskSpec
 from flows.platform.services import Services, build_services
@@ -29,6 +26,7 @@ from flows.platform.settings import Settings
 from flows.training.job_process import JobResult, RunJob
 from flows.training.judging import Judging
 from flows.training.train_version import TrainedVersion, TrainingRequest, train_version
+from tests.conftest import job_here
 from tests.homes import said_in, words_of_default_task
 from tests.stand_ins import FakeRegistry, FakeRuns
 from tests.toy_package import build_toy_package
@@ -38,14 +36,6 @@ TICKETS = TaskSpec(name="tickets", input="text", labels=("billing", "bug", "prai
 TOPICS = TaskSpec(name="topics", input="text+topic", labels=("no", "yes"), evaluated=("yes",))
 WORDS = {"billing": "invoice", "bug": "crash", "praise": "lovely", "login": "password"}
 DIGITS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-
-
-def job_here(folder: Path, **_: Any) -> JobResult:
-    """Train in this process instead of another."""
-    assert train_and_package(TrainingJob.read(folder), folder) == 0
-    done = NumberedPackages(folder).done()
-    assert done is not None
-    return JobResult(folder=folder, done=done, starts=1)
 
 
 def job_of_a_toy(folder: Path, **_: Any) -> JobResult:
@@ -64,13 +54,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.nn.init.normal_(model.words.weight, std=1.0)
     save_weights(model, (find_base("minilm-l6") / TOKENIZER).read_text(encoding="utf-8"), folder)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def signals_restored() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 @dataclass
