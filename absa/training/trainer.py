@@ -24,6 +24,7 @@ from absa.training.rows.choice import Choice, chunk_rows_of
 from absa.training.rows.shards import Corpus, ShardCorpus
 from absa.training.rows.stream import BatchStream, Compose, Position, made_ahead
 from absa.training.rows.tokens import TokenRows
+from absa.training.step.adamw import AdamW
 from absa.training.step.batch_size import CPU_SIZES, cpu_batch_tokens, gpu_batch_tokens, rate_factor
 from absa.training.step.execution import Execution, Staged
 from absa.training.step.frozen import FrozenStates, capacity_tokens
@@ -107,7 +108,7 @@ class Trainer:
         self._groups = parameter_groups(model, settings, new_head=new_head)
         gpu = self.device.type == "cuda"
         batch_tokens = settings.batch_tokens or (gpu_batch_tokens(len(train)) if gpu else CPU_SIZES[0])
-        self._optimizer = torch.optim.AdamW(self._groups, betas=(0.9, 0.98), eps=1e-6, fused=True)
+        self._optimizer = AdamW(self._groups, betas=(0.9, 0.98), eps=1e-6, fused=True)
         self._learning = [parameter for group in self._groups for parameter in group["params"]]
         self._average = [parameter.detach().clone() for parameter in self._learning]
         self._train = train

@@ -39,6 +39,7 @@ sizes = Architecture(layers=1, hidden=16, heads=2, intermediate=32, vocabulary=3
 settings = TrainingSettings(max_epochs=1, threads=1, device="cpu")
 trainer = Trainer(PairClassifier(sizes), ShardCorpus(folder), None, settings, Deadline.after(60))
 print(trainer.run().rows)
+assert "torch._dynamo" not in sys.modules, "the compiler was imported: it takes as long as torch itself"
 """
 
 
