@@ -48,10 +48,10 @@ house: $(VENV)/.installed-dev  ## Print the structure in figures: lines, modules
 fix: $(VENV)/.installed-dev  ## Edit the code: ruff's fixes and format; lower limits that are no longer needed
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format . ; $(BIN)/python docs/checks/house.py --shrink
 
-# Files side by side on the cores that there are, those first that take long; then whole systems, more than cores, as they
-# wait a lot; then what is timed, three files at a time, as it waits more than it computes. No argument holds another:
-# pytest would keep the outer one alone, and its order. A worker takes a file while it has one test left: the demo, which
-# has several tests, leaves the two power cuts to the worker that is free first.
+# Files side by side, one more than cores, as some wait, those first that take long; then whole systems, more than cores
+# as they wait a lot; then what is timed, three files at a time, as it waits more than it computes. No argument holds
+# another: pytest would keep the outer one alone, and its order. A worker takes the next file while it has two tests
+# left: the demo, which has several tests, leaves the two power cuts to the worker that is free first.
 LONG = tests/model tests/integration tests/property
 SYSTEMS = $(addprefix tests/e2e/test_,loop.py loop_of_topics.py loop_of_plain_text.py ladder.py live_promotion.py) \
 	tests/prove/test_system_chaos.py \
@@ -61,8 +61,9 @@ TIMED = tests/integration/router/test_serving.py tests/chaos/test_serving_chaos.
 	tests/integration/router/test_capacity_validation.py tests/prove/test_soak.py
 OTHERS = $(filter-out $(LONG) tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 BESIDE = $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --numprocesses
+AT_ONCE = $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n + 1 : 4)))
 test: $(VENV)/.installed-dev  ## Run what CI runs
-	@$(BESIDE) logical --maxprocesses 4 $(addprefix --ignore ,$(SYSTEMS) $(TIMED)) $(LONG) $(OTHERS); \
+	@$(BESIDE) $(AT_ONCE) $(addprefix --ignore ,$(SYSTEMS) $(TIMED)) $(LONG) $(OTHERS); \
 		first=$$?; $(BESIDE) 3 $(SYSTEMS); \
 		second=$$?; $(BESIDE) 3 $(TIMED) && exit $$((first + second))
 
