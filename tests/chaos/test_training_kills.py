@@ -24,14 +24,15 @@ from absa.inference.engine import Engine
 from absa.inference.package import load_package
 from flows.training.job_process import JobResult, run_job, write_after
 from tests.conftest import labelled_rows, write_job
+from tests.tiny_encoders import save_bert
 
 KILLS = int(os.environ.get("EVERGREEN_TEST_KILLS", "2"))
 AT_A_TIME = 4
 RESERVE_S = 20.0 * min(KILLS, AT_A_TIME)  # covers a start and packaging beside the others; it ends early elsewhere
 BUDGET_S = RESERVE_S + (30.0 if KILLS > AT_A_TIME else 20.0)
 AFTER_S = 2.0  # that the caller needs after the job, as a flow does
-GOES_ON_S = 10.0  # of a run of few, from its first progress after the restart to its new deadline
-SMALL = {"layers": 1, "max_epochs": 1e6, "checkpoint_every_s": 0.5, "threads": 1}
+GOES_ON_S = 6.0  # of a run of few, from its first progress after the restart to its new deadline
+ENDLESS = {"max_epochs": 1e6, "checkpoint_every_s": 0.5, "threads": 1, "precision": "fp32"}
 
 
 @dataclass
@@ -106,7 +107,8 @@ def _jobs_in(folder: Path) -> list[int]:
 
 def killed_run(folder: Path, number: int) -> Killed:
     """Write a job and kill it: the first once it has a checkpoint, others at random before the reserve begins."""
-    write_job(folder, budget_s=BUDGET_S, reserve_s=RESERVE_S, settings=SMALL, rows=labelled_rows(400))
+    settings = ENDLESS | {"base_model": str(save_bert(folder / "base"))}
+    write_job(folder, budget_s=BUDGET_S, reserve_s=RESERVE_S, settings=settings, rows=labelled_rows(400))
     ends_at = float(json.loads((folder / "job.json").read_text())["ends_at"])
     if number == 0:
         return Killed(folder, ends_at, needs_checkpoint=True).run()

@@ -31,9 +31,9 @@ def write_rows(path: Path, count: int) -> Path:
     return path
 
 
-def run_on_ray(job: BatchJob) -> BatchResult:
+def run_on_ray(job: BatchJob, engines: RayCluster = TWO) -> BatchResult:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as own:
-        return own.submit(run_batch, job, engines=TWO).result()
+        return own.submit(run_batch, job, engines=engines).result()
 
 
 @pytest.mark.slow
@@ -76,5 +76,5 @@ def test_worker_error_reads_like_local_one(tmp_path: Path) -> None:
         version="7",
     )
     with pytest.raises(IntegrityError, match="cannot be loaded"):
-        run_on_ray(job)
+        run_on_ray(job, RayCluster(workers=1))
     assert not FolderLake(tmp_path / "out").exists("manifest.json")
