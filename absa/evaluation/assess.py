@@ -3,7 +3,7 @@
 import time
 from collections.abc import Hashable, Sequence
 from copy import copy
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -33,6 +33,7 @@ Mask = npt.NDArray[np.bool_]
 LENGTH_EDGES: Final = (8, 20)  # words: short, middle and long texts
 _LATENCY_ROWS: Final = 100
 _LEAST_ROWS: Final = 30
+_COLUMNS: Final = ("text", "aspect", "label", "segment", "source")
 
 
 class Scorer(Protocol):
@@ -46,7 +47,10 @@ class LabelledRows:
     """Labelled rows as columns, from a data frame with the example's columns or from examples."""
 
     def __init__(self, examples: "pl.DataFrame | Sequence[Example]") -> None:
-        rows = [asdict(each) for each in examples] if isinstance(examples, Sequence) else examples.to_dicts()
+        if isinstance(examples, Sequence):
+            rows = [{name: getattr(each, name) for name in _COLUMNS} for each in examples]
+        else:
+            rows = examples.to_dicts()
         self.texts = [str(row["text"]) for row in rows]
         self.aspects: list[str | None] = [row["aspect"] for row in rows]
         if any(row["label"] is None for row in rows):
