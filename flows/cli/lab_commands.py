@@ -153,7 +153,7 @@ def contest_lines(found: "Contest", span: "ReplayedSpan", *, training_s: float) 
         "A stand-in (TF-IDF with logistic regression) was trained in place of the versions; a training counts with its "
         f"budget of {training_s / 60.0:g} minutes. Nothing was recorded."
     )
-    yield f"{'policy':<18}{'F1':>7}{'trainings':>11}{'minutes':>9}{'incidents':>11}"
+    yield f"{'rhythm':<18}{'F1':>7}{'trainings':>11}{'minutes':>9}{'incidents':>11}"
     for each in found.results:
         minutes = each.trainings * training_s / 60.0
         yield f"{each.rhythm.name:<18}{each.f1:>7.3f}{each.trainings:>11}{minutes:>9.0f}{each.incidents:>11}"
@@ -184,7 +184,7 @@ def _verdict_lines(
         counted += 1
         reason = verdict.reasons[0].sentence if verdict.reasons else ""
         yield f"{iso(verdict.window.start)[:19]}  {verdict.verdict:<6}{verdict.action:<11}{reason}"
-    yield f"{counted} windows of {span.window_s:g} s replayed; nothing was recorded"
+    yield f"{counted} {'window' if counted == 1 else 'windows'} of {span.window_s:g} s replayed; nothing was recorded"
 
 
 def _time(name: str, text: str | None) -> datetime | None:

@@ -94,12 +94,12 @@ def recommend(results: Sequence[RhythmResult]) -> Recommendation:
             if cheapest is None
             else f"a fixed rhythm needs {cheapest.trainings} ({cheapest.rhythm.name})"
         )
-        why = f"{_trainings(watched.trainings)} gain {gain:.1f} points over never, and {than}"
+        why = f"{_gained(watched, gain)}, and {than}"
     else:
         loses = 100.0 * (chosen.f1 - watched.f1)
         than = f"does {loses:.1f} points worse" if watched not in as_good else "does no better"
         why = (
-            f"{_trainings(chosen.trainings)} gain {gain:.1f} points over never, and on verdicts, with "
+            f"{_gained(chosen, gain)}, and on verdicts, with "
             f"{_trainings(watched.trainings)}, {than}: on this log monitoring gains nothing over a fixed rhythm"
         )
     return Recommendation(rhythm=chosen.rhythm, sentence=f"Recommended: {chosen.rhythm.name}; {why}.")
@@ -116,6 +116,11 @@ def _behind(best: RhythmResult, other: RhythmResult) -> float:
         for each in (best, other)
     )
     return best.f1 - other.f1 if np.quantile(first - second, 0.025) > 0.0 else 0.0
+
+
+def _gained(result: RhythmResult, points: float) -> str:
+    verb = "gains" if result.trainings == 1 else "gain"
+    return f"{_trainings(result.trainings)} {verb} {points:.1f} points over never"
 
 
 def _trainings(count: int) -> str:
