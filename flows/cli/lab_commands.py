@@ -172,6 +172,12 @@ def _verdict_lines(
     from monitoring.replay import PairScorer, replay
 
     scorer: PairScorer | None = None
+    known = {name for record in services.ledger.follow() for name in record.versions}
+    if logged and version not in known:
+        raise NotFoundError(
+            f"--version: the ledger knows no version {version}, so the log has no answer of it; "
+            f"it knows {', '.join(sorted(known)) or 'none'}"
+        )
     if not logged:
         from absa.inference.engine import Engine
 

@@ -158,6 +158,8 @@ def test_lab_policy_prints_a_versions_verdicts(
     assert [line.split()[1] for line in lines[1:3]] == ["FRESH", "STALE"]
     assert lines[2].split()[2] == "retrain"
     assert VerdictStore(lake).history() == []
+    assert evergreen(*words, "--version", "77") == 1
+    assert "the ledger knows no version 77, so the log has no answer of it; it knows 1" in capsys.readouterr().err
 
 
 def test_lab_policy_recommends_a_rhythm(lake: FolderLake, capsys: pytest.CaptureFixture[str]) -> None:
