@@ -56,7 +56,9 @@ class GatePolicy:
             description="Recent test rows below which the gate HOLDs; about twice as many labels start a retraining.",
         ),
     ] = 100
-    min_rows: Annotated[int, Field(ge=1, description="Older test rows without which no loss on them is judged.")] = 50
+    min_rows: Annotated[int, Field(ge=1, description="Established test rows below which their loss is not judged.")] = (
+        50
+    )
     min_slice_rows: Annotated[int, Field(ge=1, description="Test rows that a slice needs to be judged.")] = 100
     min_gain: Annotated[float, Field(ge=-1, le=1, description="Gain of F1 on recent rows that a promotion needs.")] = (
         0.0
@@ -67,7 +69,7 @@ class GatePolicy:
     min_saving: Annotated[
         float, Field(gt=0, lt=1, description="Saving per prediction with which a version that is not worse promotes.")
     ] = 0.2
-    established_margin: Annotated[float, Field(ge=0, le=1, description="Loss of F1 on older rows that is allowed.")] = (
+    established_margin: Annotated[float, Field(ge=0, le=1, description="Permitted loss of F1 on established rows.")] = (
         0.02
     )
     slice_margin: Annotated[float, Field(ge=0, le=1, description="Loss of F1 in a slice that is allowed.")] = 0.02
@@ -262,7 +264,9 @@ class TrainingRecipe:
     warm_layers: Annotated[
         int | None, Field(ge=0, description="Layers that a retraining learns, from the top; unset: all.")
     ] = None
-    replay: Annotated[float | None, Field(ge=0, description="Old rows per new one in a retraining; unset: all.")] = None
+    replay: Annotated[
+        float | None, Field(ge=0, description="Established train rows per recent one in a retraining; unset: all.")
+    ] = None
     learning_rate: Annotated[float | None, Field(gt=0, le=1, description="Peak learning rate.")] = None
     batch_tokens: Annotated[int | None, Field(ge=1, description="Tokens of a batch, padding included.")] = None
     label_lag_s: Annotated[

@@ -53,7 +53,9 @@ MAIN = {
     "no drift, windows of 100 to 5,000: false alarms at 1 %": (
         r"no drift, windows of \d+, reference 2,000", "false_alarms_at_1%",
     ),
-    "the same at 5 %": (r"no drift, windows of \d+, reference 2,000", "false_alarms_at_5%"),
+    "no drift, windows of 100 to 5,000: false alarms at 5 %": (
+        r"no drift, windows of \d+, reference 2,000", "false_alarms_at_5%",
+    ),
     "a tenth of the traffic from a new area, windows of 1,000": (
         "10 % of traffic from a new area, windows of 1,000, reference 2,000", "found_at_1%",
     ),
@@ -66,12 +68,14 @@ MAIN = {
     "a new area that grows by 1 % a window: its share when found, median": (
         r"new area grows by 1\.00% a window of 1,000, .*", "changed_share_when_found_median",
     ),
-    "F1 without labels, windows of 500: interval covers": (
+    "F1 estimated without labels, windows of 500: interval contains the true F1": (
         "estimate without labels, windows of 500", r"interval_covers_pos_neg_f1",
     ),
-    "its width over the labelled one": ("estimate without labels, windows of 500", "width_over_labelled_width"),
-    "a million predictions judged and reported": ("a window of 1,000,000 predictions, .*", "seconds"),
-    "memory for it": ("a window of 1,000,000 predictions, .*", "peak_memory"),
+    "F1 estimated without labels, windows of 500: width of the interval / width with labels": (
+        "estimate without labels, windows of 500", "width_over_labelled_width",
+    ),
+    "window of a million predictions: time to judge and report": ("a window of 1,000,000 predictions, .*", "seconds"),
+    "window of a million predictions: peak memory": ("a window of 1,000,000 predictions, .*", "peak_memory"),
 }  # fmt: skip
 """Rows of the short table: their names, the cases as a pattern, and the measure."""
 SIDE_BY_SIDE = {
@@ -221,7 +225,7 @@ def public_table(rows: Rows) -> str:
 
 def summary_table(rows: Rows) -> str:
     """Return the main figures with their targets and the commits that were measured; the peer's in brackets."""
-    lines = ["| case | runs | found | target | commit |", "|---|---|---|---|---|"]
+    lines = ["| case | runs | measured | target | commit |", "|---|---|---|---|---|"]
     for name, (pattern, metric) in MAIN.items():
         mine = [row for row in rows if row["metric"] == metric and re.fullmatch(pattern, row["case"])]
         cases = {row["case"] for row in mine if not row.get("peer")}

@@ -46,7 +46,7 @@ def batch_command(
         int, typer.Option(callback=arguments.ROWS, help="Rows that are scored, written and committed at once.")
     ] = 5_000,
     max_bad_share: Annotated[
-        float, typer.Option(callback=arguments.SHARE, help="Share of bad rows above which the job fails.")
+        float, typer.Option(callback=arguments.SHARE, help="Share of bad rows above which the job fails, 0 to 1.")
     ] = 0.1,
     log: Annotated[
         bool, typer.Option("--log", help="Write the answers to the lake as predictions, so that monitoring sees them.")
@@ -55,11 +55,11 @@ def batch_command(
         bool, typer.Option("--drift-report", help="Compare the rows with the version's test rows: drift/report.html.")
     ] = False,
 ) -> CommandResult[BatchFacts] | None:
-    """Score a whole dataset. A killed run goes on where it was; a finished one is not run again."""
+    """Score a whole dataset. A killed run continues when it is started again; a finished one is not repeated."""
     if context.invoked_subcommand is not None:
         return None
     if not input_uri or not output_uri:
-        raise PermanentError("name what to score with --input and where to put it with --output")
+        raise PermanentError("expected --input and --output: the dataset to score, and the folder for its scores")
     from flows.batch.score_batch import REGISTRY, BatchRequest, batch_summary, labels_of, said, score_batch, usd_per_row
     from flows.platform.services import open_home
 
@@ -94,7 +94,7 @@ def batch_command(
         meaning=f"nothing to do: {output_uri} holds this input, scored by this version"
         if outcome.result.already_done
         else f"{output_uri} holds every row once, in order, as Parquet"
-        + (f"; {bad:,} rows that could not be read are apart, with their reasons" if bad else ""),
+        + (f"; {bad:,} unreadable rows are stored separately, with their reasons" if bad else ""),
         following=f"evergreen batch verify {output_uri}, or read it: polars.read_parquet('{output_uri}')",
     )
 
@@ -102,15 +102,15 @@ def batch_command(
 @batch_app.command(epilog="Example: evergreen batch verify scored/")
 def verify(
     output_uri: Annotated[str, typer.Argument(help="Folder or s3://bucket/prefix of a finished batch.")],
-    input_uri: Annotated[str | None, typer.Option("--input", help="Place of the input, if it was moved since.")] = None,
+    input_uri: Annotated[str | None, typer.Option("--input", help="New place of the input, if it was moved.")] = None,
 ) -> CommandResult[ProblemFacts]:
-    """Prove a batch's output against its input: every row once, in order, unchanged, with an answer that fits."""
+    """Check a batch's output against its input: every row once, in order, unchanged, with a valid answer."""
     from absa.batch.verify_batch import verify_batch
 
     problems = verify_batch(output_uri, input_uri=input_uri, mapping=Settings.load().data)
     return CommandResult(
         facts={"problems": problems},
-        lines=tuple(problems or ["every row once, in order, unchanged, with an answer that fits"]),
+        lines=tuple(problems or ["every row once, in order, unchanged, with a valid answer"]),
         meaning="The output does not match the input" if problems else "The output can be used",
         following="evergreen batch with another --output scores again" if problems else "nothing to do",
         code=1 if problems else 0,

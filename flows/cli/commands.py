@@ -37,8 +37,8 @@ _TRY_AGAIN = 3
 app = typer.Typer(
     name="evergreen",
     cls=DayGroup,
-    help="Keeps a deployed text classifier fresh: train in a budget, prove, serve, watch, retrain.",
-    epilog="Exit codes: 0 done; 1 refused or a check failed, the message names the change; 2 wrong arguments; "
+    help="Keep a deployed text classifier correct: train within a budget, test, serve, monitor, retrain.",
+    epilog="Exit codes: 0 done; 1 request refused or check failed, see the message; 2 wrong arguments; "
     "3 a server or the lake is unavailable, try again later; 4 HOLD and 5 REJECT of `gate`; 130 stopped by Ctrl-C.",
     no_args_is_help=True,
     add_completion=False,
@@ -47,7 +47,10 @@ app = typer.Typer(
 )
 
 
-admin = typer.Typer(help="Configuration, checks, ledger, retraining, export, backup, restore.", no_args_is_help=True)
+admin = typer.Typer(
+    help="Configure and check the installation, read the ledger, retrain, export, back up, restore.",
+    no_args_is_help=True,
+)
 
 
 def _print_version(wanted: bool) -> None:
@@ -62,7 +65,7 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Keep a deployed text classifier fresh: train in a budget, prove, serve, watch, retrain."""
+    """Keep a deployed text classifier correct: train within a budget, test, serve, monitor, retrain."""
 
 
 @app.command(epilog="Example: evergreen doctor")
@@ -75,7 +78,9 @@ def doctor() -> CommandResult[list[FindingFacts]]:
     return CommandResult(
         facts=[{"ok": finding.ok, "sentence": finding.sentence} for finding in findings],
         lines=tuple(f"{'ok ' if finding.ok else 'NO '} {finding.sentence}" for finding in findings),
-        meaning=f"{len(wrong)} to fix before a start: the lines with NO" if wrong else "Evergreen can run here",
+        meaning=f"Fix these problems before a start: {len(wrong)}, the lines with NO"
+        if wrong
+        else "Evergreen can run here",
         following="evergreen doctor, after the fix" if wrong else "evergreen init FILE",
         code=1 if wrong else 0,
     )
@@ -109,14 +114,14 @@ def init_command(
             "columns": dict(written.data.columns),
         },
         lines=lines,
-        meaning="Every later command reads the file; change by hand what was recognised wrongly, before a training",
+        meaning="Every later command reads the file. Correct wrong columns and labels in it before a training",
         following="evergreen train",
     )
 
 
 @app.command("config", epilog="Example: evergreen config --changed")
 def config_command(
-    changed: Annotated[bool, typer.Option("--changed", help="Leave out what has its default.")] = False,
+    changed: Annotated[bool, typer.Option("--changed", help="Print only values that differ from the default.")] = False,
     migrate: Annotated[
         bool, typer.Option("--migrate", help="Move HOME/settings.env of an earlier release into evergreen.toml first.")
     ] = False,
@@ -146,10 +151,10 @@ def config_command(
 @app.command(epilog="Example: evergreen up")
 def up(
     foreground: Annotated[
-        bool, typer.Option("--foreground", help="Stay, start crashed parts again, and stop all at Ctrl-C or SIGTERM.")
+        bool, typer.Option("--foreground", help="Keep running: restart crashed servers, stop all at Ctrl-C or SIGTERM.")
     ] = False,
 ) -> CommandResult[UpFacts]:
-    """Start Prefect, MLflow, Evidently, the router and the deployments, and say where they are."""
+    """Start Prefect, MLflow, Evidently, the router and the deployments, and print their addresses."""
     from flows.cli.home.settings_migration import migrate_settings_file
     from flows.platform.host.router_health import wait_for_version
     from flows.platform.processes import Supervisor, bring_up, replace_taken_ports
@@ -165,7 +170,7 @@ def up(
             notices += [*services.copy_packages(), *services.project(), *wait_for_version(services)]
         lines = (*(f"{part.name:<12} {part.page or 'runs'}" for part in parts), *notices)
         if foreground:
-            stay(services.settings, parts, (*lines, "Ctrl-C or SIGTERM stops all of it"))
+            stay(services.settings, parts, (*lines, "Ctrl-C or SIGTERM stops all servers"))
     first = services.ledger.head() is None
     stay_up = "The servers run until `evergreen down`, also when this terminal closes"
     return CommandResult(
@@ -178,7 +183,7 @@ def up(
 
 @app.command(epilog="Example: evergreen down")
 def down() -> CommandResult[DownFacts]:
-    """Stop what `up` and `serve` started. Data, models and the ledger stay."""
+    """Stop the servers that `up` and `serve` started. Data, models and the ledger stay."""
     from flows.platform.processes import take_down
 
     settings = Settings.of_home()
@@ -210,10 +215,10 @@ def demo(
         typer.Option(help="Bundled rows to use: absa (texts with a phrase) or tickets (texts alone, six intents)."),
     ] = "absa",
     data: Annotated[
-        Path | None, typer.Option(help="Own labelled CSV of the task of evergreen.toml, in place of bundled rows.")
+        Path | None, typer.Option(help="Your labelled CSV instead of bundled rows; evergreen.toml describes its task.")
     ] = None,
-    drift: Annotated[str | None, typer.Option(help="A CSV that the traffic drifts to, or none.")] = None,
-    keep: Annotated[bool, typer.Option(help="Leave the servers up until Ctrl-C.")] = True,
+    drift: Annotated[str | None, typer.Option(help="CSV to whose rows the traffic drifts, or none.")] = None,
+    keep: Annotated[bool, typer.Option(help="Keep the servers running until Ctrl-C.")] = True,
     reset: Annotated[
         bool, typer.Option("--reset", help="Delete the rows, models, ledger and logs of this demo's home first.")
     ] = False,

@@ -31,35 +31,37 @@ Results = Annotated[Path, typer.Option(help="Folder with the benchmarks' results
 
 def capacity(
     trace: Annotated[str, typer.Option(help="CSV with at_s,requests_per_s; or burst, daily, flash, night.")] = "burst",
-    model: Annotated[str, typer.Option(help="Model whose measured throughput a task has.")] = _MODEL,
+    model: Annotated[str, typer.Option(help="Model whose measured throughput is used.")] = _MODEL,
     rate: Annotated[
         float | None,
-        typer.Option(callback=arguments.TASK_RATE, help="Declare a task's requests/s instead of a measured one."),
+        typer.Option(callback=arguments.TASK_RATE, help="Requests/s of a task, instead of the measured rate."),
     ] = None,
-    workers: Annotated[int, typer.Option(callback=arguments.WORKERS, help="Workers (vCPU) of a declared task.")] = 2,
+    workers: Annotated[
+        int, typer.Option(callback=arguments.WORKERS, help="With --rate: workers (vCPU) of a task.")
+    ] = 2,
     overhead_ms: Annotated[
         float,
         typer.Option(
-            callback=arguments.MILLISECONDS_OR_NONE, help="Time in an answer that occupies no worker, if declared."
+            callback=arguments.MILLISECONDS_OR_NONE, help="With --rate: milliseconds per request that use no worker."
         ),
     ] = 0.0,
     queue_ms: Annotated[
-        float, typer.Option(callback=arguments.MILLISECONDS, help="The router's EVERGREEN_QUEUE_MS.")
+        float, typer.Option(callback=arguments.MILLISECONDS, help="EVERGREEN_QUEUE_MS of the router, in milliseconds.")
     ] = 100.0,
     start_s: Annotated[
         float,
         typer.Option(callback=arguments.START_S, help="Seconds to provision a task, before it loads its model."),
     ] = 30.0,
     floor: Annotated[
-        int, typer.Option(callback=arguments.TASKS, help="Tasks that always run in the plan with a minimum.")
+        int, typer.Option(callback=arguments.TASKS, help="Smallest number of tasks in the plan with a minimum.")
     ] = 4,
-    seed: Annotated[int, typer.Option(callback=arguments.SEED, help="Seed of the arrivals.")] = 0,
+    seed: Annotated[int, typer.Option(callback=arguments.SEED, help="Seed of the simulated arrivals.")] = 0,
     plot: Annotated[
-        Path | None, typer.Option(callback=arguments.new_picture, help="Write a picture here (.svg or .png).")
+        Path | None, typer.Option(callback=arguments.new_picture, help="File for a picture, .svg or .png.")
     ] = None,
     results: Results = _RESULTS,
 ) -> CommandResult[CapacityFacts]:
-    """Simulate a load trace under scaling policies: latency, share shed, tasks and cost of each."""
+    """Simulate a load trace under scaling policies: latency, refused share, tasks and cost of each."""
     from infra.capacity.capacity_report import draw, plan_facts, table
     from infra.capacity.compare_policies import compare, plans_for
     from infra.capacity.router_task import StartUp, TaskModel, measured_task
@@ -117,33 +119,34 @@ def _show_plan(progress: CommandProgress, plans: int, began: float, done: int, n
 
 
 def cost(
-    profile: Annotated[str, typer.Option(help="Load of a day: a trace's file or name.")] = "daily",
+    profile: Annotated[str, typer.Option(help="Load of a day: file or name of a trace.")] = "daily",
     peak: Annotated[
         float | None,
         typer.Option(callback=arguments.RATE, help="Scale the load of the day to this peak, requests/s."),
     ] = None,
     p99_ms: Annotated[
-        float, typer.Option(callback=arguments.MILLISECONDS, help="p99 that the set-up must hold at the planned load.")
+        float, typer.Option(callback=arguments.MILLISECONDS, help="Largest p99 at the planned load, in milliseconds.")
     ] = 100.0,
     min_f1: Annotated[
         float, typer.Option(callback=arguments.SHARE, help="F1 that the model must have; 0 requires none.")
     ] = 0.0,
     f1: Annotated[list[str] | None, typer.Option(help="Declare a model's F1: 'MiniLM-L6 int8=0.80'.")] = None,
     speed: Annotated[
-        list[str] | None, typer.Option(help="Work of a family's vCPU over one measured: 'c8g=0.9'.")
+        list[str] | None,
+        typer.Option(help="Speed of an instance family per vCPU, relative to the measured machine: 'c8g=0.9'."),
     ] = None,
-    spot: Annotated[bool, typer.Option("--spot", help="Live serving may run on spot.")] = False,
+    spot: Annotated[bool, typer.Option("--spot", help="Permit spot instances for live serving.")] = False,
     hits: Annotated[
         float, typer.Option(callback=arguments.SHARE, help="Share of requests that the cache answers.")
     ] = 0.0,
     load: Annotated[
-        float, typer.Option(callback=arguments.LOAD, help="Share of a task's capacity that scaling keeps.")
+        float, typer.Option(callback=arguments.LOAD, help="Planned load of a task, as a share of its capacity.")
     ] = 0.6,
-    trainings: Annotated[float, typer.Option(callback=arguments.TRAININGS, help="Trainings a month.")] = 4.0,
+    trainings: Annotated[float, typer.Option(callback=arguments.TRAININGS, help="Trainings per month.")] = 4.0,
     prices: Annotated[
         Path | None, typer.Option(help="Price table; unset: HOME/prices.csv, else the shipped one.")
     ] = None,
-    refresh: Annotated[bool, typer.Option("--refresh", help="Ask AWS for today's prices first.")] = False,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Get today's prices from AWS first.")] = False,
     results: Results = _RESULTS,
 ) -> CommandResult[CostFacts]:
     """Compute the cost of a million predictions, a training and a month, and choose the cheapest sufficient setup."""
@@ -197,8 +200,8 @@ def cost(
         facts={"cost": written.to_json(), "kept": kept_at},
         lines=tuple(each for line in lines for each in line.split("\n")),
         meaning="A projection from measured throughput and listed prices, not a bill"
-        + ("; console and batch show what a prediction costs by it" if kept_at else ""),
-        following="evergreen cost --refresh asks AWS for today's prices; evergreen capacity shows a burst",
+        + ("; the console and `evergreen batch` use its cost of a prediction" if kept_at else ""),
+        following="evergreen cost --refresh gets today's prices from AWS; evergreen capacity simulates a burst",
     )
 
 
@@ -235,7 +238,7 @@ def _refresh(path: Path) -> None:
     try:
         fresh, kept = ask_aws(read_prices(path if path.exists() else None))
     except (BotoCoreError, ClientError) as error:
-        raise UnavailableError(f"the prices were not refreshed, the old table stays: {error}") from None
+        raise UnavailableError(f"the prices were not refreshed, the previous table is kept: {error}") from None
     path.parent.mkdir(parents=True, exist_ok=True)
     write_prices(fresh, path)
     for line in (*kept, f"written: {path}"):

@@ -1,4 +1,4 @@
-"""Commands that try policies out on the log. Nothing is recorded."""
+"""Commands that replay the log with other rhythms and policies. Nothing is recorded."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -24,16 +24,21 @@ if TYPE_CHECKING:
     from monitoring.monitor import WatchSettings
     from monitoring.replay import ReplayedSpan
 
-lab = typer.Typer(help="Demo, simulated customers, policies on the log, capacity and cost.", no_args_is_help=True)
+lab = typer.Typer(
+    help="Run the demo, simulate customers, compare rhythms of retraining, compute capacity and cost.",
+    no_args_is_help=True,
+)
 _PROGRESS_S: Final = 5.0
 
 
 @lab.command("policy", epilog="Example: evergreen lab policy --every 7")
 def policy_command(
     start: Annotated[
-        str | None, typer.Option("--from", help="ISO 8601 time with a zone; unset: the start of the log.")
+        str | None, typer.Option("--from", help="Start: ISO 8601 time with a zone; unset: that of the log.")
     ] = None,
-    end: Annotated[str | None, typer.Option("--to", help="ISO 8601 time with a zone; unset: its end.")] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", help="End: ISO 8601 time with a zone; unset: that of the log.")
+    ] = None,
     policy: Annotated[
         Path | None,
         typer.Option(
@@ -43,29 +48,36 @@ def policy_command(
     ] = None,
     every: Annotated[
         list[float] | None,
-        typer.Option(callback=arguments.DAYS, help="Days between trainings; several times; unset: what fits the log."),
+        typer.Option(
+            callback=arguments.DAYS,
+            help="Days between trainings; repeat it for several rhythms; unset: those that fit.",
+        ),
     ] = None,
     window_s: Annotated[
         float | None,
-        typer.Option(callback=arguments.SECONDS, help="Window length; unset: the monitor's, or longer for 60 windows."),
+        typer.Option(
+            callback=arguments.SECONDS, help="Window length in seconds; unset: the monitor's, at most 60 windows."
+        ),
     ] = None,
     delay_s: Annotated[
         float,
-        typer.Option(callback=arguments.SECONDS_OR_NONE, help="Windows are judged so long after their end."),
+        typer.Option(callback=arguments.SECONDS_OR_NONE, help="Seconds from the end of a window to its verdict."),
     ] = 0.0,
     minutes: Annotated[
-        float, typer.Option(callback=arguments.MINUTES, help="Stop after so many minutes, with the windows so far.")
+        float,
+        typer.Option(callback=arguments.MINUTES, help="Time limit in minutes; the result covers the windows so far."),
     ] = 10.0,
     version: Annotated[
         str | None, typer.Option(help="Print the verdicts on this version's logged answers instead of comparing.")
     ] = None,
     logged: Annotated[
-        bool, typer.Option("--logged/--rescore", help="With --version: keep its answers, or let it answer all.")
+        bool,
+        typer.Option("--logged/--rescore", help="With --version: judge its logged answers, or score all rows again."),
     ] = True,
 ) -> CommandResult[SentenceFacts]:
-    """Compare retraining never, every n days and on verdicts on the home's own log, and recommend one.
+    """Compare rhythms of retraining on the home's log (never, every n days, on verdicts), and recommend one.
 
-    A stand-in (TF-IDF with logistic regression) is trained in place of the versions, and nothing is recorded.
+    The lab trains a simple model (TF-IDF with logistic regression) instead of a transformer. Nothing is recorded.
     """
     begins, ends = _time("--from", start), _time("--to", end)
     if begins is not None and ends is not None and ends <= begins:
@@ -86,8 +98,8 @@ def policy_command(
         return CommandResult(
             facts={"sentences": verdicts},
             lines=tuple(verdicts),
-            meaning="These verdicts would have been given; nothing was recorded",
-            following="change [staleness] of evergreen.toml, or a copy by --policy, and compare",
+            meaning="The monitor would give these verdicts with these settings; nothing was recorded",
+            following="change [staleness] in evergreen.toml, or in a copy for --policy, and compare",
         )
     *lines, recommendation = _comparison(services, span, settings, every or (), delay_s=delay_s, limit_s=minutes * 60.0)
     return CommandResult(
@@ -144,19 +156,19 @@ def _comparison(
 
 
 def contest_lines(found: "Contest", span: "ReplayedSpan", *, training_s: float) -> Iterator[str]:
-    """Lines of a comparison: on what it rests, and a row for each rhythm. `training_s` is the time of one training."""
+    """Lines of a comparison: its basis, and a row per rhythm. `training_s` is the time of one training."""
     yield (
         f"{found.windows} windows of {span.window_s:g} s from {iso(span.start)[:16]} to {iso(span.end)[:16]}, "
         f"{found.labels:,} labels{'; stopped by --minutes' if found.cut else ''}"
     )
     yield (
-        "A stand-in (TF-IDF with logistic regression) was trained in place of the versions; a training counts with its "
-        f"budget of {training_s / 60.0:g} minutes. Nothing was recorded."
+        "The lab trained a simple model (TF-IDF with logistic regression) instead of a transformer; a training counts "
+        f"with the full budget of {training_s / 60.0:g} minutes. Nothing was recorded."
     )
-    yield f"{'rhythm':<18}{'F1':>7}{'trainings':>11}{'minutes':>9}{'incidents':>11}"
+    yield f"{'rhythm':<18}{'F1':>7}{'trainings':>11}{'minutes':>9}{'windows with a loss':>21}"
     for each in found.results:
         minutes = each.trainings * training_s / 60.0
-        yield f"{each.rhythm.name:<18}{each.f1:>7.3f}{each.trainings:>11}{minutes:>9.0f}{each.incidents:>11}"
+        yield f"{each.rhythm.name:<18}{each.f1:>7.3f}{each.trainings:>11}{minutes:>9.0f}{each.lossy_windows:>21}"
 
 
 def _verdict_lines(
@@ -199,7 +211,7 @@ def _time(name: str, text: str | None) -> datetime | None:
     try:
         return parse_iso(text)
     except ValueError:
-        raise PermanentError(f"{name} reads an ISO 8601 time with a zone, got {text!r}") from None
+        raise PermanentError(f"{name}: expected an ISO 8601 time with a zone, got {text!r}") from None
 
 
 def _digest(services: Services, version: str) -> str:
@@ -208,7 +220,9 @@ def _digest(services: Services, version: str) -> str:
             return record.versions[version]
     digest = services.registry.tags(version).get("digest")
     if digest is None:
-        raise NotFoundError(f"version {version} has no package: neither ledger nor registry know its digest")
+        raise NotFoundError(
+            f"version {version} has no package: its digest is neither in the ledger nor in the registry"
+        )
     return digest
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from monitoring.experiments.shadow import ShadowReport
 
 _ACTIONS: Final = ("show", "verify", "project", "packages")
-_ALL_PACKAGES: Final = "the lake holds the package of every version"
+_ALL_PACKAGES: Final = "the lake has the package of every version"
 
 
 def show_ledger(services: Services, action: str, at: str | None) -> CommandResult[LedgerFacts]:
@@ -27,27 +27,27 @@ def show_ledger(services: Services, action: str, at: str | None) -> CommandResul
         PermanentError: an unknown action or an unreadable time.
     """
     if action not in _ACTIONS:
-        raise PermanentError(f"evergreen ledger takes {', '.join(_ACTIONS)}, got {action!r}")
+        raise PermanentError(f"evergreen ledger: expected {', '.join(_ACTIONS)}, got {action!r}")
     if action == "verify":
         problems = inconsistencies(services)
-        lines = problems or ["every record, hash and link holds, and MLflow agrees where it answers"]
+        lines = problems or ["all records, hashes and links are valid, and MLflow's aliases do not differ from them"]
         return CommandResult(
             facts={"action": action, "sentences": lines, "problems": problems, "records": []},
             lines=tuple(lines),
-            meaning="Routers follow the ledger alone, so what it says is what answers",
-            following="evergreen ledger project brings aliases in line; docs/runbook.md has the other repairs"
+            meaning="The last record decides which versions answer: routers read only the ledger",
+            following="evergreen ledger project sets the aliases; docs/runbook.md has the other repairs"
             if problems
             else "nothing to do",
             code=1 if problems else 0,
         )
     if action in {"project", "packages"}:
         done = services.project() if action == "project" else services.copy_packages()
-        well = "MLflow's aliases stand as the ledger says" if action == "project" else _ALL_PACKAGES
+        well = "MLflow's aliases are equal to the ledger" if action == "project" else _ALL_PACKAGES
         lines = done or [well]
         return CommandResult(
             facts={"action": action, "sentences": lines, "problems": [], "records": []},
             lines=tuple(lines),
-            meaning="What answers does not change: routers follow the ledger alone",
+            meaning="The same versions answer as before: routers read only the ledger",
             following="evergreen ledger verify" if done else "nothing to do",
         )
     records = services.ledger.follow()
@@ -55,7 +55,7 @@ def show_ledger(services: Services, action: str, at: str | None) -> CommandResul
     return CommandResult(
         facts={"action": action, "sentences": lines, "problems": [], "records": [each.to_json() for each in records]},
         lines=tuple(lines),
-        meaning="Records are only appended; the last one says what answers",
+        meaning="The last record decides which versions answer; no record is ever changed",
         following="evergreen ledger verify checks every hash and link" if records else "evergreen train FILE",
     )
 
@@ -64,10 +64,10 @@ def _state_at(records: Sequence[LedgerRecord], at: str) -> list[str]:
     try:
         time = parse_iso(at)
     except ValueError:
-        raise PermanentError(f"--at reads an ISO 8601 time with a zone, got {at!r}") from None
+        raise PermanentError(f"--at: expected an ISO 8601 time with a zone, got {at!r}") from None
     found = record_at(records, time)
     if found is None or found.state.champion is None:
-        return ["nothing was active then"]
+        return ["there was no champion at this time"]
     made = champion_since(records[: records.index(found) + 1]) or found
     said = [f"champion {found.state.champion} since {iso(made.at)}, because: {made.reason}", line_of(found)]
     if found.state.challenger is not None:
@@ -82,13 +82,13 @@ def line_of(record: LedgerRecord) -> str:
 
 
 def show_shadow(services: Services, gain: float, export: Path | None, count: int) -> list[str]:
-    """Print the comparison of shadow and champion, and the number of labels that decide it.
+    """Return lines: the comparison of challenger and champion in shadow, and the number of labels for a decision.
 
     Args:
         services: the world.
         gain: the difference of right answers that is to be found, as a share.
-        export: file for the rows that are worth a label.
-        count: about how many of them.
+        export: file for the rows whose labels help most.
+        count: approximate number of these rows.
 
     Raises:
         PermanentError: no challenger is in shadow.
@@ -99,20 +99,20 @@ def show_shadow(services: Services, gain: float, export: Path | None, count: int
     run = running(services.ledger.follow())
     plan = run.head.state.plan if run is not None else None
     if run is None or plan is None or plan.mode != "shadow":
-        raise PermanentError("no challenger is in shadow: `evergreen promote` puts one there")
+        raise PermanentError("no challenger is in shadow: `evergreen promote` starts a shadow")
     lines = []
     for arm in plan.challengers:
         report = shadow_report(services, run, arm.version)
         difference = report.on_labels(policy_of(services, run))
         lines += [
-            f"version {arm.version} beside {report.champion}: {report.pairs} requests answered by both, "
-            f"{report.agreement:.1%} alike, {report.flips} opposite",
-            f"  latency {_ms(report.champion_ms)} and in shadow {_ms(report.challenger_ms)} (median); "
-            f"{report.champion_health.errors} and {report.challenger_health.errors} errors",
-            f"  of {report.labelled} labelled, {report.only_champion} only the champion had right, "
-            f"{report.only_challenger} only the challenger (McNemar p = {report.p_value:.2g}); "
+            f"version {arm.version} compared with {report.champion}: {report.pairs} requests scored by both, "
+            f"{report.agreement:.1%} with equal answers, {report.flips} with opposite ones",
+            f"  median latency: champion {_ms(report.champion_ms)}, {report.champion_health.errors} errors; challenger "
+            f"{_ms(report.challenger_ms)}, {report.challenger_health.errors} errors",
+            f"  {report.labelled} labelled requests: only the champion was right on {report.only_champion}, only the "
+            f"challenger on {report.only_challenger} (McNemar p = {report.p_value:.2g}); "
             f"difference {100 * difference.estimate:+.1f} points "
-            f"({100 * difference.low:+.1f} to {100 * difference.high:+.1f} at all times)",
+            f"({100 * difference.low:+.1f} to {100 * difference.high:+.1f}, valid at every look)",
         ]
         if report.pairs:
             lines.append(f"  {_labels_needed(report, gain)}")
@@ -133,8 +133,8 @@ def _labels_needed(report: "ShadowReport", gain: float) -> str:
 
     shadow, both = labels_to_decide(1.0 - report.agreement, gain)
     return (
-        f"{100 * gain:.1f} points show after about {shadow} labels of disagreements; an A/B test needs "
-        f"about {both}: {1 - shadow / both:.0%} fewer"
+        f"a gain of {100 * gain:.1f} points is found with about {shadow} labels of disagreements; an A/B test needs "
+        f"about {both}, so shadow saves {1 - shadow / both:.0%}"
     )
 
 

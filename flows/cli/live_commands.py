@@ -27,8 +27,11 @@ from flows.platform.terminal import say
 live_app = typer.Typer()
 _MEANING: Final = {
     "FRESH": ("The champion still fits its traffic", "nothing to do"),
-    "WATCH": ("Something changed, or rows or labels are too few to tell", "evergreen labels export QUEUE.csv"),
-    "STALE": ("The champion no longer fits its traffic", "evergreen retrain, unless one is due later by itself"),
+    "WATCH": (
+        "Something changed, or there are too few rows or labels for a decision",
+        "evergreen labels export QUEUE.csv",
+    ),
+    "STALE": ("The champion no longer fits its traffic", "evergreen retrain, unless a retraining starts by itself"),
 }
 _NO_CHAMPION: Final = "there is no champion yet"
 _SHOWN_LABELS: Final = 8
@@ -37,18 +40,16 @@ _SHOWN_LABELS: Final = 8
 @live_app.command(epilog="Example: evergreen predict 'i love notion, but the mobile app is slow' 'mobile app'")
 def predict(
     text: Annotated[str, typer.Argument(help="Text that the customer wrote.")],
-    phrase: Annotated[
-        str | None, typer.Argument(help="Phrase that the label is about, where the task takes one.")
-    ] = None,
+    phrase: Annotated[str | None, typer.Argument(help="Phrase that the label is about, if the task has one.")] = None,
     aspect: Annotated[str | None, typer.Option(hidden=True)] = None,
     topic: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> CommandResult[PredictFacts]:
-    """Label one text: by the router where one runs, else by the champion's package, which logs nothing."""
+    """Label one text by the router. Without a router, use the champion's package and log nothing."""
     given = [each for each in (phrase, aspect, topic) if each is not None]
     services = _with_router()
     task = services.settings.task
     if given and task.phrase is None:
-        raise PermanentError(f"task {task.name} labels the text alone; expected nothing beside it")
+        raise PermanentError(f"task {task.name} labels whole texts: expected only a text, got also {given[0]!r}")
     if len(given) > 1:
         raise PermanentError(f"expected one {task.phrase}, after the text or as an option, got {len(given)}")
     asked = given[0] if given else None
@@ -75,7 +76,7 @@ def predict(
     known = [task.labels[number] if number < len(task.labels) else str(number) for number in range(len(said["scores"]))]
     scores = dict(zip(known, said["scores"], strict=True))
     certain = said.get("certain")
-    sure = "" if certain is None else ", with the promised precision" if certain else ", which should ask a person"
+    sure = "" if certain is None else ", with the promised precision" if certain else ", which a person should check"
     return CommandResult(
         facts={
             "name": label, "scores": scores, "model_version": said["model_version"], "arm": said["arm"],
@@ -83,23 +84,24 @@ def predict(
         },
         lines=(f"{_scored(label, scores)} by version {said['model_version']}, {said['arm']}",),
         meaning=f"The most likely label{sure}, and the probability of each; the router logged the answer",
-        following=f"tell the router the right label: POST /v1/feedback with request_id {said.get('request_id')}",
+        following=f"send the right label: POST /v1/feedback with request_id {said.get('request_id')}",
     )  # fmt: skip
 
 
 @live_app.command(epilog="Example: evergreen simulate --seconds 30 --drift new-area")
 def simulate(
     seconds: Annotated[float, typer.Option(callback=arguments.SECONDS, help="Duration in seconds.")] = 30.0,
-    rate: Annotated[float, typer.Option(callback=arguments.RATE, help="Requests a second.")] = 40.0,
+    rate: Annotated[float, typer.Option(callback=arguments.RATE, help="Requests per second.")] = 40.0,
     drift: Annotated[str, typer.Option(help="none, new-area, vocabulary, class-shift, concept or noise.")] = "none",
     strength: Annotated[
         float, typer.Option(callback=arguments.SHARE, help="Share of the traffic that drifts, 0 to 1.")
     ] = 0.5,
     seed: Annotated[
-        int | None, typer.Option(callback=arguments.SEED, help="Seed; unset: another stream each time.")
+        int | None,
+        typer.Option(callback=arguments.SEED, help="Seed of the traffic; unset: different traffic each time."),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Send sample texts into a home with rows of your own, too.")
+        bool, typer.Option("--force", help="Send sample texts also to a home with your own rows.")
     ] = False,
 ) -> CommandResult[SimulateFacts]:
     """Send simulated customers' traffic, with delayed feedback, to the router."""
@@ -114,7 +116,7 @@ def simulate(
     def show(report: TrafficReport) -> None:
         if sys.stdout.isatty():
             typer.echo(
-                f"\r{report.answered} answered, {report.share_right:.0%} right, {report.feedback} told back", nl=False
+                f"\r{report.answered} answered, {report.share_right:.0%} right, {report.feedback} labels sent", nl=False
             )
 
     report = send_traffic(
@@ -154,18 +156,21 @@ def simulate(
 
 @live_app.command("monitor", epilog="Example: evergreen monitor --last 60")
 def monitor_command(
-    window: Annotated[str | None, typer.Option(help="Key <start>_<end> of a window.")] = None,
+    window: Annotated[
+        str | None, typer.Option(help="Key <start>_<end> of a window; unset: the last complete one.")
+    ] = None,
     last: Annotated[
-        float | None, typer.Option(callback=arguments.SECONDS, help="Judge the last so many seconds instead.")
+        float | None,
+        typer.Option(callback=arguments.SECONDS, help="Judge this number of seconds before now, instead of a window."),
     ] = None,
     retrain: Annotated[bool, typer.Option(help="Start the retraining that the verdict requires.")] = True,
 ) -> CommandResult[MonitorFacts]:
     """Judge a window of live traffic now, write its report, and start a retraining if one is due.
 
-    Without Prefect's server the retraining runs here, before the command ends.
+    If Prefect does not run, the retraining runs in this command.
     """
     if window is not None and last is not None:
-        raise PermanentError("--window and --last name two windows: give one of them")
+        raise PermanentError("expected --window or --last, got both")
     chosen = None if window is None else arguments.window_of("--window", window)
     served = served_by(open_home(), "prefect", "mlflow")
     if last is not None:
@@ -248,10 +253,10 @@ def _monitor_alone(services: Services, window: Window | None, *, retrain: bool) 
 @live_app.command("serve", epilog="Example: evergreen serve --detach")
 def serve_command(
     detach: Annotated[
-        bool, typer.Option("--detach", help="Return once it answers; `evergreen down` stops it.")
+        bool, typer.Option("--detach", help="Return when the router is ready; `evergreen down` stops it.")
     ] = False,
 ) -> CommandResult[ServeFacts]:
-    """Start the router with its console alone, until Ctrl-C; `evergreen up` adds Prefect, MLflow and Evidently."""
+    """Start the router with its console, until Ctrl-C. `evergreen up` also starts Prefect, MLflow and Evidently."""
     from flows.platform.host.router_health import wait_for_version
     from flows.platform.processes import Supervisor, bring_up, replace_taken_ports
 
@@ -281,18 +286,18 @@ def serve_command(
         return _served(page, ready, champion=champion)
     say(f"router and console: {page} ({ready})", err=True)
     if champion is None:
-        say(f"{_NO_CHAMPION}: `evergreen train FILE` makes one, and the router takes it up by itself", err=True)
+        say(f"{_NO_CHAMPION}: `evergreen train FILE` trains one, and the router loads it by itself", err=True)
     say("Ctrl-C stops it", err=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
     try:
         if not stopped_by_command(supervisor, "router"):
-            raise UnavailableError(f"the router has ended by itself; its log: {supervisor.log('router')}")
+            raise UnavailableError(f"the router stopped unexpectedly; its log: {supervisor.log('router')}")
     except KeyboardInterrupt:
         supervisor.stop("router")
     return CommandResult(
         facts={"url": page, "running": False, "champion": champion},
         lines=("the router is stopped",),
-        meaning="It answers no more; what it logged stays",
+        meaning="No request is answered now; the logged answers stay",
         following="evergreen monitor judges its traffic; evergreen serve starts it again",
     )
 
@@ -301,7 +306,7 @@ def _served(page: str, ready: str, *, champion: str | None) -> CommandResult[Ser
     return CommandResult(
         facts={"url": page, "running": True, "champion": champion},
         lines=(f"router and console: {page} ({ready})",),
-        meaning=f"{_NO_CHAMPION}: the router takes the first one up by itself"
+        meaning=f"{_NO_CHAMPION}: the router loads the first one by itself"
         if champion is None
         else f"Version {champion} answers POST /v1/predict, also when this terminal closes",
         following="evergreen train FILE" if champion is None else "evergreen predict TEXT; `evergreen down` stops it",

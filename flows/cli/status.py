@@ -107,7 +107,7 @@ def _records(services: Services) -> tuple[LedgerRecord, ...]:
         return services.ledger.follow()
     except IntegrityError as error:
         folder = services.lake.url(LEDGER_FOLDER)
-        raise IntegrityError(f"{error}: restore {folder} as docs/runbook.md, section Ledger, says") from error
+        raise IntegrityError(f"{error}: restore {folder} by docs/runbook.md, section Ledger") from error
 
 
 def _verdicts(services: Services, readable: _Readable) -> Iterator[Verdict]:
@@ -226,7 +226,9 @@ def screen(facts: StatusFacts) -> Iterator[str]:
     if facts["challenger"] is not None:
         yield f"challenger  version {facts['challenger']}"
     if (promotion := facts["promotion"]) is not None:
-        when = f"from {_time(promotion['next_at'])} UTC" if promotion["next_at"] else "as soon as labels suffice"
+        when = (
+            f"from {_time(promotion['next_at'])} UTC" if promotion["next_at"] else "as soon as there are enough labels"
+        )
         yield f"promotion   {promotion['experiment']}: {promotion['step']}; next {promotion['next']}, {when}"
         yield f"{_INDENT}ends by {_time(promotion['ends_at'])} UTC at the latest"
     if (dropped := facts["dropped"]) is not None:
@@ -291,18 +293,26 @@ def following_step(facts: StatusFacts) -> tuple[str, str]:
     stale = bool(facts["verdicts"]) and facts["verdicts"][-1]["verdict"] == "STALE"
     serves = any(server["running"] for server in facts["servers"])
     cases = (
-        (facts["ledger"]["problems"], "The ledger and its projections disagree", "evergreen ledger verify"),
+        (
+            facts["ledger"]["problems"],
+            "The ledger is damaged, or MLflow or the router differ from it",
+            "evergreen ledger verify",
+        ),
         (
             facts["training"] is not None,
-            "A training runs; what answers does not change before it ends",
+            "A training runs; the champion stays until it ends",
             "wait; Ctrl-C stops it where it was started",
         ),
         (
             failed and facts["promotion"] is None and facts["challenger"] is None,
-            "The last training brought no version; what answers is unchanged",
+            "The last training gave no version; the champion is unchanged",
             "remove the cause that `attempts` names, then evergreen train",
         ),
-        (champion is None, "Nothing answers yet: no version was trained", "evergreen init FILE, then evergreen train"),
+        (
+            champion is None,
+            "There is no champion yet: no version was trained",
+            "evergreen init FILE, then evergreen train",
+        ),
         (
             facts["promotion"] is not None,
             f"Version {version} answers; an experiment decides about its challenger",
@@ -316,19 +326,17 @@ def following_step(facts: StatusFacts) -> tuple[str, str]:
         (
             held is not None,
             f"Version {version} answers; version {held} is not proven better",
-            f"do what it lacks; or decide yourself: evergreen promote {held} --now --reason '...'",
+            f"follow the advice above, or decide yourself: evergreen promote {held} --now --reason '...'",
         ),
         (
             stale,
             f"Version {version} answers, but no longer fits its traffic",
             "evergreen retrain, unless a training was started since",
         ),
-        (not serves, f"Version {version} answers when asked: no server runs", "evergreen serve, or evergreen up"),
+        (not serves, f"Version {version} is champion, but no server runs", "evergreen serve, or evergreen up"),
     )
     found = ((meaning, following) for holds, meaning, following in cases if holds)
-    return next(
-        found, (f"Version {version} answers, and nothing waits for you", "evergreen monitor judges its traffic")
-    )
+    return next(found, (f"Version {version} answers, and no action is needed", "evergreen monitor judges its traffic"))
 
 
 def _labels_line(retraining: Mapping[str, Any]) -> str:
@@ -337,9 +345,9 @@ def _labels_line(retraining: Mapping[str, Any]) -> str:
     if retraining["missing"]:
         return (
             f"{retraining['missing']} labels are missing: {retraining['labels']} of {retraining['needed']} came since "
-            f"the champion's snapshot (`evergreen labels export`); its gate then sees a {sees}"
+            f"the champion's snapshot (`evergreen labels export`); its gate can then find a {sees}"
         )
-    return f"can start: {retraining['labels']} labels since the champion's snapshot, of which the gate sees a {sees}"
+    return f"can start: {retraining['labels']} labels since the champion's snapshot; the gate can find a {sees}"
 
 
 def _time(text: str) -> str:

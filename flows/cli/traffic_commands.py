@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from monitoring.labels.label_import import ImportedLabels
 
-labels = typer.Typer(help="Ask people for labels, and take their answers.", no_args_is_help=True)
+labels = typer.Typer(help="Export rows to label, and import the labels.", no_args_is_help=True)
 _UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _SHOWN: Final = 20
 _NAMED: Final = 5
@@ -61,13 +61,13 @@ def export_labels(
         ),
     ],
     window: WindowOption = "24h",
-    count: Annotated[int, typer.Option(callback=arguments.ROWS, help="About how many rows.")] = 200,
+    count: Annotated[int, typer.Option(callback=arguments.ROWS, help="Approximate number of rows.")] = 200,
     audit: Annotated[
-        float, typer.Option(callback=arguments.AUDIT, help="Share drawn at random whatever a row is like.")
+        float, typer.Option(callback=arguments.AUDIT, help="Share of the rows that is drawn at random, 0 to 1.")
     ] = 0.3,
-    version: Annotated[str | None, typer.Option(help="Only this version's answers.")] = None,
+    version: Annotated[str | None, typer.Option(help="Select only answers of this version.")] = None,
 ) -> CommandResult[LabelsExportFacts]:
-    """Choose rows worth a label: uncertain, disagreements of a shadow, and a random audit, each with its chance."""
+    """Select the rows whose labels help most: uncertain ones, disagreements in shadow, and a random audit."""
     from monitoring.labels.label_queue import ask_labels, write_queue
     from monitoring.labels.label_studio import SUFFIX, write_tasks
 
@@ -97,9 +97,9 @@ def export_labels(
     return CommandResult(
         facts={"file": str(file), "rows": chosen.height, "why": why, "labels": codes},
         lines=tuple(shown),
-        meaning=f"A label for each of these rows tells most; {label_it}"
+        meaning=f"The labels of these rows help most; {label_it}"
         if chosen.height
-        else "No prediction of this window is worth a label: nothing was asked in it, or all have one",
+        else "This window has no row to label: it has no predictions, or all of them have labels",
         following=f"evergreen labels import {file}" if chosen.height else "a longer --window, or more traffic",
     )
 
@@ -113,11 +113,13 @@ def import_(
             help="The filled CSV, or a JSON export of Label Studio; rows without a label are skipped.",
         ),
     ],
-    source: Annotated[str, typer.Option(help=r"Feedback source; \[trust] names those that train.")] = "labels",
+    source: Annotated[
+        str, typer.Option(help=r"Source of the labels; \[trust] lists the sources that train.")
+    ] = "labels",
 ) -> CommandResult[LabelsImportFacts]:
-    """Take labels into the lake as feedback, with the chance that each row was drawn with.
+    """Import labels as feedback, with the chance with which each row was selected.
 
-    Prints the result of every row of the file.
+    Prints how many rows were imported, had no label or were refused, and why.
     """
     from monitoring.labels.label_import import import_labels
     from monitoring.labels.label_studio import reader_of
@@ -138,7 +140,7 @@ def import_(
         meaning=meaning,
         following="evergreen monitor, or evergreen train"
         if measures
-        else "name it in train or measure of [trust] in evergreen.toml",
+        else "add it to train or measure of [trust] in evergreen.toml",
         code=1 if done.refused and not done.taken else 0,
     )  # fmt: skip
 
@@ -155,13 +157,11 @@ def account_lines(done: "ImportedLabels") -> Iterator[str]:
 def insights_command(
     window: WindowOption = "7d",
     file: Annotated[
-        Path | None, typer.Option("--csv", callback=arguments.new_file, help="Write every row to this CSV.")
+        Path | None, typer.Option("--csv", callback=arguments.new_file, help="CSV file for all rows.")
     ] = None,
-    plot: Annotated[
-        Path | None, typer.Option(callback=arguments.new_file, help="Write the picture to this PNG.")
-    ] = None,
+    plot: Annotated[Path | None, typer.Option(callback=arguments.new_file, help="PNG file for the picture.")] = None,
     min_rows: Annotated[
-        int, typer.Option(callback=arguments.ROWS, help="Leave phrases with fewer predictions out.")
+        int, typer.Option(callback=arguments.ROWS, help="Leave out phrases with fewer predictions.")
     ] = 20,
 ) -> CommandResult[InsightsFacts]:
     """Show answers by phrase and segment: volume, share of the first evaluated label, its change."""
@@ -173,8 +173,7 @@ def insights_command(
     task = services.settings.task
     if task.phrase is None:
         raise PermanentError(
-            f"insights count answers by a phrase beside the text, and task {task.name} has the text alone: see the "
-            "reports"
+            f"expected a task whose labels are about a phrase, got task {task.name}: see Evidently's reports"
         )
     found = found_in(services.lake, chosen, min_rows=min_rows, task=task)
     lines = list(_insight_lines(found, task))
@@ -204,8 +203,8 @@ def insights_command(
             "artifact": artifact,
         },
         lines=tuple(lines),
-        meaning=f"The column {task.evaluated[0]} is its share of answers; change is against the window before",
-        following="evergreen labels export writes the rows to label where a share looks wrong"
+        meaning=f"The column {task.evaluated[0]} is its share of the answers; change compares with the previous window",
+        following="evergreen labels export, if a share looks wrong"
         if found.height
         else "a longer --window, or a smaller --min-rows",
     )

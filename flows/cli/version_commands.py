@@ -37,7 +37,7 @@ def train_command(
     ] = None,
     reason: Annotated[str, typer.Option(callback=arguments.given_text, help="Origin of the request.")] = "manual",
     recipe: Annotated[
-        RecipeName | None, typer.Option(help="Way of training; unset: the one of evergreen.toml, or fast.")
+        RecipeName | None, typer.Option(help="Recipe of the training; unset: that of evergreen.toml, or fast.")
     ] = None,
     encoder: Annotated[
         str | None,
@@ -45,11 +45,11 @@ def train_command(
             "--encoder",
             "--base",
             callback=arguments.given_text,
-            help="Start from a folder, a hub's NAME or NAME@REVISION, or what `evergreen pretrain` printed.",
+            help="Start from a folder, a hub's NAME or NAME@REVISION, or a base of `evergreen pretrain`.",
         ),
     ] = None,
 ) -> CommandResult[TrainFacts]:
-    """Train a version inside a budget here and now, judge and register it. Needs no server."""
+    """Train a version within a budget, judge it and register it. Needs no server."""
     return trained_result(_train(files, budget, encoder, reason=reason, recipe=recipe))
 
 
@@ -58,22 +58,21 @@ def distill_command(
     files: Annotated[list[Path] | None, typer.Argument(help="Labelled files to ingest first.")] = None,
     teacher: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Encoder that teaches: a folder, NAME or NAME@REVISION; repeat it for several, or two seeds."
-        ),
+        typer.Option(help="Teacher: a folder, NAME or NAME@REVISION; repeat it for several, or a name for two seeds."),
     ] = None,
     teacher_budget: Annotated[
-        float | None, typer.Option(callback=arguments.SECONDS, help="Seconds of each teacher, before --budget.")
+        float | None,
+        typer.Option(callback=arguments.SECONDS, help="Training seconds of each teacher, before --budget."),
     ] = None,
     unlabelled: Annotated[
-        list[Path] | None, typer.Option(help="File without labels that the teachers answer on; repeat it for several.")
+        list[Path] | None, typer.Option(help="File without labels that the teachers score; repeat it for several.")
     ] = None,
     budget: Annotated[
         float | None, typer.Option(callback=arguments.SECONDS, help="Budget of the student's run in seconds.")
     ] = None,
     reason: Annotated[str, typer.Option(callback=arguments.given_text, help="Origin of the request.")] = "manual",
 ) -> CommandResult[TrainFacts]:
-    """Train a version that learns from larger encoders; they are fine-tuned once and kept until they are stale."""
+    """Train a version that learns from larger encoders. These are fine-tuned once, and reused until they are stale."""
     for file in unlabelled or ():
         if not file.is_file():
             raise PermanentError(f"{file} is not a file: name a CSV, JSONL or Parquet file")
@@ -137,10 +136,11 @@ def pretrain_command(
     path: Annotated[str, typer.Argument(help="Labelled files of any domain: a file or a folder.")],
     epochs: Annotated[float, typer.Option(callback=arguments.EPOCHS, help="Passes over the rows.")] = 2.0,
     budget: Annotated[
-        float | None, typer.Option(callback=arguments.SECONDS, help="End after so many seconds, whatever --epochs.")
+        float | None,
+        typer.Option(callback=arguments.SECONDS, help="Time limit in seconds, also before --epochs passes."),
     ] = None,
 ) -> CommandResult[BaseFacts]:
-    """Make a base from labelled files, kept by what it is made of; `train --encoder` starts from it."""
+    """Train a base on labelled files, from which `train --encoder` starts. Equal input reuses the base."""
     from absa.data.files.source_files import find_sources
     from flows.cli.base_commands import make_base
 
@@ -150,8 +150,8 @@ def pretrain_command(
     )
     return CommandResult(
         facts={"base": folder.name, "folder": str(folder), "made": made},
-        lines=(f"base {folder.name} {'is made' if made else 'was there already'}: {folder}",),
-        meaning="Nothing that answers changes: a base is what a training can start from",
+        lines=(f"base {folder.name} {'was trained' if made else 'exists already'}: {folder}",),
+        meaning="The champion does not change; a training can start from this base",
         following=f"evergreen train FILE --encoder {folder.name}",
     )
 
@@ -160,13 +160,13 @@ def pretrain_command(
 def export_command(
     version: Annotated[str | None, typer.Argument(help="Registry version; unset: the champion.")] = None,
     into: Annotated[
-        Path | None, typer.Option(help="Folder that is made or replaced; unset: absa/models/champion, or TASK-FORMAT.")
+        Path | None, typer.Option(help="Folder to create or replace; unset: absa/models/champion, or TASK-FORMAT.")
     ] = None,
     form: Annotated[
         str, typer.Option("--format", help="package: as registered. huggingface: a folder for transformers.")
     ] = "package",
 ) -> CommandResult[ExportFacts]:
-    """Put a version into a folder: its package, or what AutoModelForSequenceClassification of transformers loads."""
+    """Copy a version's package to a folder, or write a folder that transformers loads."""
     from flows.cli.version_export import export_for_transformers, export_version
 
     if form not in ("package", "huggingface"):
@@ -183,7 +183,7 @@ def export_command(
     return CommandResult(
         facts={"version": chosen, "folder": str(folder), "format": form},
         lines=(f"version {chosen} is in {folder}",),
-        meaning="It scores there without a home or a server" if package else loads,
+        meaning="The package scores without a home and a server" if package else loads,
         following=f"copy the folder; `evergreen batch --model {folder}` scores with it"
         if package
         else "copy the folder; `evergreen admin export` makes the package, which Evergreen scores with",
@@ -197,7 +197,7 @@ def retrain(
         float | None, typer.Option(callback=arguments.SECONDS, help="Budget of the whole run in seconds.")
     ] = None,
 ) -> CommandResult[RetrainFacts]:
-    """Train on the newest snapshot and all trusted feedback since: in Prefect where it runs, else here and now."""
+    """Train on the newest snapshot and all newer trusted feedback: in Prefect, or here if Prefect does not run."""
     from flows.platform.prefect_runs import TRAINING
 
     services = open_home()
@@ -213,7 +213,7 @@ def retrain(
     return CommandResult(
         facts={"reason": reason, "flow_run": run_id, "url": url, "training": None},
         lines=(f"started: {url}",),
-        meaning=f"It trains within {budget_s:.0f} s in Prefect; the gate decides about its version",
+        meaning=f"Prefect trains a version within {budget_s:.0f} s; then the gate judges it",
         following="evergreen status shows the training and the decision",
     )
 
@@ -224,20 +224,18 @@ def promote_command(
     now: Annotated[
         bool, typer.Option("--now", help="Make it champion without an experiment, by the operator's decision.")
     ] = False,
-    again: Annotated[
-        bool, typer.Option("--again", help="Try a version again that was rolled back or replaced.")
-    ] = False,
+    again: Annotated[bool, typer.Option("--again", help="Accept versions that were rolled back or replaced.")] = False,
     reason: Annotated[str, typer.Option(help="Reason; kept in the ledger.")] = "decided by the operator",
 ) -> CommandResult[PromoteFacts]:
-    """Take challengers through shadow and A/B, or make one version champion at once with --now.
+    """Try versions in shadow and an A/B test, or make one champion at once with --now.
 
-    Prefect runs the experiment where it runs; else this command does, until it is decided or Ctrl-C.
+    Prefect runs the experiment. If Prefect does not run, this command does, until a decision or Ctrl-C.
     """
     from flows.cli.promotion.promotion_commands import promote_at_once, start_promotion
 
     named = versions or []
     if now and len(named) > 1:
-        raise PermanentError("--now makes one version champion: name one")
+        raise PermanentError(f"--now: expected one version, got {len(named)}")
     services = open_home()
     if now:
         return promote_at_once(services, named[0] if named else None, reason=reason)
@@ -250,9 +248,9 @@ def promote_command(
 def rollback(
     reason: Annotated[str, typer.Option(help="Reason; kept in the ledger.")] = "rolled back by the operator",
 ) -> CommandResult[RollbackFacts]:
-    """End the running experiment, or where none runs put the former champion back, and say what that changed.
+    """End the running experiment. If none runs, restore the former champion.
 
-    Works with MLflow and Prefect down.
+    Needs neither MLflow nor Prefect.
     """
     from flows.cli.promotion.promotion_commands import roll_back_now
 
@@ -262,14 +260,14 @@ def rollback(
 @version_app.command("forget", epilog="Example: evergreen forget --unit acct-42")
 def forget_command(
     unit: Annotated[
-        str | None, typer.Option(callback=arguments.given_text, help="Forget what this unit_id ever asked.")
+        str | None, typer.Option(callback=arguments.given_text, help="Delete all texts of this unit_id.")
     ] = None,
     days: Annotated[
         float | None,
-        typer.Option(callback=arguments.DAYS, help="Forget what was asked more than so many days ago."),
+        typer.Option(callback=arguments.DAYS, help="Delete texts that were sent more than this number of days ago."),
     ] = None,
 ) -> CommandResult[SentenceFacts]:
-    """Rewrite predictions, feedback and snapshots without a unit's texts, or without old ones; tag the versions."""
+    """Delete a unit's texts, or texts before a date, everywhere; tag the versions that learned from them."""
     from flows.monitoring.forgetting import forget as forget_now
 
     lines = forget_now(open_home(), unit=unit, days=days)
@@ -284,15 +282,20 @@ def forget_command(
 @version_app.command(epilog="Example: evergreen ledger --at 2026-11-30T12:00:00Z")
 def ledger(
     action: Annotated[
-        str, typer.Argument(help="show, verify (edits, gaps, a cut tail), project (aliases) or packages.")
+        str,
+        typer.Argument(
+            help="show; verify: find changed or missing records; project: set MLflow's aliases; packages: see above."
+        ),
     ] = "show",
-    at: Annotated[str | None, typer.Option(help="Show the active state at this time (ISO 8601 with a zone).")] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Print champion and challenger at this time (ISO 8601 with a zone).")
+    ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="The same as `evergreen ledger verify`.")] = False,
 ) -> CommandResult[LedgerFacts]:
-    """Print the ledger or what was champion at a time, verify it, or project it to MLflow's aliases.
+    """Print the ledger or its state at a time, verify it, or set MLflow's aliases by it.
 
-    `packages` copies the packages of versions that an earlier release registered from MLflow into the lake, from which
-    routers, batches and trainings load them; `evergreen up` and the worker do the same when they start.
+    `packages` copies packages that an earlier release registered from MLflow into the lake, where routers, batches and
+    trainings read them. `evergreen up` and the worker also do this when they start.
     """
     from flows.cli.ledger_commands import show_ledger
 
@@ -302,15 +305,18 @@ def ledger(
 @version_app.command(epilog="Example: evergreen shadow --export to-label.csv")
 def shadow(
     gain: Annotated[
-        float, typer.Option(callback=arguments.SHARE_ABOVE_0, help="Difference in right answers to find, as a share.")
+        float,
+        typer.Option(
+            callback=arguments.SHARE_ABOVE_0, help="Difference in the share of right answers to find, 0 to 1."
+        ),
     ] = 0.03,
     export: Annotated[
         Path | None,
-        typer.Option(callback=arguments.new_file, help="CSV file for rows that are worth a label."),
+        typer.Option(callback=arguments.new_file, help="CSV file for the rows whose labels help most."),
     ] = None,
-    count: Annotated[int, typer.Option(callback=arguments.ROWS, help="About how many rows.")] = 200,
+    count: Annotated[int, typer.Option(callback=arguments.ROWS, help="Approximate number of rows.")] = 200,
 ) -> CommandResult[SentenceFacts]:
-    """Compare the challenger in shadow with the champion, request by request, and say what labels would tell."""
+    """Compare challenger and champion on each request in shadow; print how many labels a decision needs."""
     from flows.cli.ledger_commands import show_shadow
 
     lines = show_shadow(open_home(), gain, export, count)
@@ -318,6 +324,6 @@ def shadow(
     return CommandResult(
         facts={"sentences": lines},
         lines=tuple(lines),
-        meaning="The challenger answers nobody yet: its answers are compared and not sent",
-        following="evergreen shadow --export FILE.csv chooses the rows to label" if export is None else filled,
+        meaning="No customer gets the challenger's answers: they are only compared",
+        following="evergreen shadow --export FILE.csv selects the rows to label" if export is None else filled,
     )

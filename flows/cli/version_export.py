@@ -25,7 +25,7 @@ def export_version(services: Services, version: str | None, into: Path) -> str:
     """
     chosen, package = _chosen(services, version)
     if into.exists() and not (into / "model.onnx").is_file():
-        raise PermanentError(f"{into} is there and holds no package: name another folder by --into")
+        raise PermanentError(f"{into} exists and has no package: name another folder with --into")
     _replace(into, lambda making: shutil.copytree(package.folder, making))
     return chosen
 
@@ -49,7 +49,7 @@ def export_for_transformers(services: Services, version: str | None, into: Path)
 
     chosen, package = _chosen(services, version)
     if into.exists() and not _is_for_transformers(into):
-        raise PermanentError(f"{into} is there and holds no export: name another folder by --into")
+        raise PermanentError(f"{into} exists and has no export: name another folder with --into")
     weights = kept_weights(services, chosen, package)
     if weights is None:
         raise NotFoundError(f"the fp32 weights of version {chosen} are not in the lake; expected those of its training")
@@ -70,7 +70,9 @@ def _chosen(services: Services, version: str | None) -> tuple[str, ModelPackage]
     if chosen is None:
         raise PermanentError("there is no champion: name a version")
     if chosen not in head.versions:
-        raise NotFoundError(f"the ledger's head names no version {chosen}; it names {', '.join(sorted(head.versions))}")
+        raise NotFoundError(
+            f"version {chosen} is not in the newest ledger record: expected one of {', '.join(sorted(head.versions))}"
+        )
     return chosen, services.packages.get(chosen, head.versions[chosen])
 
 

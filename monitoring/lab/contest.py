@@ -36,7 +36,7 @@ MOST_WINDOWS: Final = 60
 _FIRST_LABELS: Final = 200
 _MOST_TRAINED: Final = 10_000
 _TESTED_SHARE: Final = 0.1
-_INCIDENT_P: Final = 0.05
+_LOSS_P: Final = 0.05
 _TAUGHT: Final = {"text": pl.String, "aspect": pl.String, "label": pl.Int64}
 _FEEDBACK: Final = ("feedback_label", "feedback_at", "feedback_source", "sampling_probability")
 
@@ -252,7 +252,7 @@ class _Contestant:
             counts=np.array(self._counts),
             trainings=self._number - 1,
             evaluated=self._task.evaluated_numbers,
-            incidents=sum(loss.p_value <= _INCIDENT_P for loss in losses),
+            lossy_windows=sum(loss.p_value <= _LOSS_P for loss in losses),
         )
 
 

@@ -55,7 +55,7 @@ class RhythmResult:
     rhythm: Rhythm
     counts: Floats
     trainings: int
-    incidents: int
+    lossy_windows: int
     evaluated: tuple[int, ...] = ABSA.evaluated_numbers
 
     @property

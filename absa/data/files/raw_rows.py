@@ -149,7 +149,7 @@ class _Choice:
         if self.require_label and "observed_at" not in chosen:
             self.on_notice(
                 f"{self.name}: no column {self.mapping.shown('observed_at')}: every row counts as observed now, so the "
-                "gate cannot tell recent rows from older ones; name the column of times as observed_at in [data]"
+                "gate cannot separate recent from established rows; name the column of times as observed_at in [data]"
             )
         return chosen
 

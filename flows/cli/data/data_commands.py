@@ -12,18 +12,18 @@ from flows.platform import arguments
 from flows.platform.services import build_services, open_home
 from flows.platform.terminal import say
 
-data = typer.Typer(help="Rows in the lake: ingest, list, revert, forget.", no_args_is_help=True)
+data = typer.Typer(help="Ingest, list, revert and delete rows in the lake.", no_args_is_help=True)
 
 
 def ingest_command(
     files: Annotated[list[str], typer.Argument(help="CSV, TSV, JSON, JSONL, Parquet or .xlsx with labelled texts.")],
     max_bad_share: Annotated[
-        float, typer.Option(callback=arguments.SHARE, help="Share of bad rows above which nothing is ingested.")
+        float, typer.Option(callback=arguments.SHARE, help="Share of bad rows above which nothing is ingested, 0 to 1.")
     ] = 0.1,
 ) -> CommandResult[IngestFacts]:
     """Validate, deduplicate and split labelled rows into a snapshot in the lake.
 
-    Prints where every row went. Refused rows are in a CSV in the home, each with its reason.
+    Prints how many rows are new, duplicates or refused. A CSV in the home has the refused rows with their reasons.
     """
     from absa.data.account import Account
     from absa.data.files.source_files import find_sources
@@ -63,7 +63,7 @@ def ingest_command(
 
 @data.command("list", epilog="Example: evergreen data list")
 def list_command() -> CommandResult[list[SnapshotFacts]]:
-    """List the snapshots, the newest first: rows, what each added, its files and the versions that learned from it."""
+    """List the snapshots, the newest first: rows, added rows, refused rows and files."""
     from flows.cli.data.snapshot_lines import list_result, snapshot_facts
 
     return list_result(snapshot_facts(open_home()))
@@ -71,7 +71,7 @@ def list_command() -> CommandResult[list[SnapshotFacts]]:
 
 @data.command("drop", epilog="Example: evergreen data drop 3f9a1c0b2d4e")
 def drop_command(
-    snapshot: Annotated[str, typer.Argument(help="Digest, or its start, of the newest snapshot.")],
+    snapshot: Annotated[str, typer.Argument(help="Digest of the newest snapshot, or its first characters.")],
 ) -> CommandResult[DropFacts]:
     """Revert the newest ingest: trainings use the snapshot before it. Ingesting the files again brings it back."""
     from flows.cli.data.snapshot_lines import drop_snapshot

@@ -37,9 +37,9 @@ def ingest_result(
             "notices": list(account.notices),
         },
         lines=tuple(_ingest_lines(manifest, account, refused)),
-        meaning="The snapshot before held all of these rows already: nothing changes"
+        meaning="The previous snapshot has all of these rows already: nothing changes"
         if same
-        else "The next training learns from this snapshot; the versions that exist do not change",
+        else "The next training learns from this snapshot; existing versions do not change",
         following=f"evergreen train; `evergreen data drop {digest}` reverts the ingest",
     )
 
@@ -126,8 +126,7 @@ def drop_snapshot(services: Services, named: str) -> CommandResult[DropFacts]:
         return CommandResult(
             facts={"dropped": newest.digest, "newest": before.digest},
             lines=(f"dropped {newest.digest[:_DIGITS]}: the newest snapshot is {before.digest[:_DIGITS]} again",),
-            meaning=f"The next training learns from its {before.total_rows:,} rows; the versions that exist do not "
-            "change",
+            meaning=f"The next training learns from its {before.total_rows:,} rows; existing versions do not change",
             following="evergreen train; ingesting the same files again brings the dropped rows back",
         )
     if services.ledger.head() is not None:

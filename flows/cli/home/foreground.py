@@ -81,7 +81,7 @@ def waiting_lines(progress: CommandProgress) -> Callable[[Sequence[str]], None]:
 
     def show(waiting: Sequence[str]) -> None:
         for name in set(known) - set(waiting):
-            progress.print(f"{name} answers")
+            progress.print(f"{name} is ready")
         known[:] = waiting
         progress.now(f"waiting for {', '.join(waiting)}" if waiting else "starting the next part")
 

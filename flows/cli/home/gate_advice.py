@@ -6,10 +6,10 @@ from typing import Any, Final
 _ADVICE: Final[Mapping[str, str]] = {
     "better on recent rows": "label more recent traffic: `evergreen labels export`, then `labels import` and `train`",
     "better than the baseline": "ingest more labelled rows, then train again",
-    "not worse on established rows": "train with a longer --budget, or ingest more of the older kind of rows",
+    "not worse on established rows": "train with a longer --budget, or ingest more established rows",
     "not below TF-IDF": "train with a longer --budget or another --encoder",
     "slice ": "ingest more labelled rows of this slice",
-    "behaviour ": "ingest labelled rows of this kind, which training lacks",
+    "behaviour ": "ingest more labelled rows of this kind",
     "own tests": "ingest labelled rows like the tests that fail",
     "gain without source ": "import labels of a second source: `evergreen labels export` includes a random audit",
     "quarantine": "correct the refused rows (refused.csv in the home) and ingest them again",

@@ -21,7 +21,7 @@ _IN_UNIT = frozenset({"EVERGREEN_HOME", "EVERGREEN_CONFIG"})
 
 def backup_command(
     file: Annotated[
-        Path | None, typer.Argument(help="File to make; unset: evergreen-TIME.tar in the working folder.")
+        Path | None, typer.Argument(help="File to write; unset: evergreen-TIME.tar in the working folder.")
     ] = None,
 ) -> CommandResult[BackupFacts]:
     """Back up the home into one file, also while servers and commands run. It holds secrets and customers' texts."""
@@ -51,7 +51,7 @@ def backup_command(
             "ledger_head": report.ledger_head, "notices": notices,
         },
         lines=(*notices, written),
-        meaning="The file holds secrets and customers' texts: keep it as you keep secrets",
+        meaning="The file holds secrets and customers' texts: protect it like a secret",
         following=f"EVERGREEN_HOME=NEW_FOLDER evergreen admin restore {into.name} tries it",
     )  # fmt: skip
 
@@ -82,7 +82,7 @@ def restore_command(
 
 def install_service_command(
     router: Annotated[
-        bool, typer.Option("--router", help="The router alone, without Prefect, MLflow and worker.")
+        bool, typer.Option("--router", help="Run only the router, without Prefect, MLflow and worker.")
     ] = False,
     into: Annotated[
         Path | None, typer.Option(help="Folder to write the unit to, such as /etc/systemd/system; unset: print it.")
@@ -90,9 +90,11 @@ def install_service_command(
     account: Annotated[
         str | None, typer.Option(help="Account that runs it; unset: the owner of the home, or of the working folder.")
     ] = None,
-    for_user: Annotated[bool, typer.Option("--user", help="A unit of your own service manager, without root.")] = False,
+    for_user: Annotated[
+        bool, typer.Option("--user", help="Write a unit of your own service manager, without root.")
+    ] = False,
 ) -> CommandResult[ServiceFacts]:
-    """Print or write the systemd unit that runs this installation, starts it at boot and restarts what crashes."""
+    """Print or write a systemd unit that starts this installation at boot and restarts crashed servers."""
     from flows.platform.host.service_units import PLATFORM_UNIT, ROUTER_UNIT, service_units
 
     settings = Settings.load()
@@ -119,7 +121,7 @@ def install_service_command(
             "notices": notices,
         },
         lines=(*(units[name].splitlines() if into is None else [f"written: {into / name}"]), *notices),
-        meaning="systemd starts it at boot, and starts again what crashes",
+        meaning="systemd starts the unit at boot, and restarts crashed servers",
         following=enable if into is not None else f"evergreen admin install-service --into FOLDER writes {name}",
     )
 

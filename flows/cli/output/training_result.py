@@ -11,7 +11,7 @@ _ENDS: Final = {
         "It is challenger: the champion answers until this version wins an experiment",
         "evergreen promote starts the experiment; `evergreen promote {version} --now` does without one",
     ),
-    "kept": ("The champion stays: this version is not proven better", "evergreen status names what it lacks"),
+    "kept": ("The champion stays: this version is not proven better", "evergreen status lists what is missing"),
 }
 
 
@@ -21,15 +21,15 @@ def trained_result(facts: TrainFacts) -> CommandResult[TrainFacts]:
         return CommandResult(
             facts=facts,
             lines=(f"job {facts['job']} of queue {facts['queue']} trained for {facts['ran_s']:.0f} s",),
-            meaning="Its version is registered; the gate has decided about it",
+            meaning="Its version is registered, and the gate has judged it",
             following="evergreen status shows the decision",
         )
     if facts["action"] == "skipped":
         return CommandResult(
             facts=facts,
             lines=(f"nothing was trained: {facts['reason']}",),
-            meaning="The champion stays: with so few labels the gate could only HOLD",
-            following="evergreen labels export QUEUE.csv; evergreen train trains all the same",
+            meaning="The champion stays: with so few labels the gate can only give HOLD",
+            following="evergreen labels export QUEUE.csv; evergreen train trains nevertheless",
         )
     from flows.training.train_version import size_line  # slow: the trainer's modules
 
@@ -43,8 +43,7 @@ def trained_result(facts: TrainFacts) -> CommandResult[TrainFacts]:
         facts=facts,
         lines=(
             f"version {facts['version']}: {facts['verdict']}, {metric} {facts['f1']:.3f} on the test split{beside}",
-            f"  {metric} is {facts['metric']}; the test split is rows that no training sees, so this is the figure to "
-            "expect in use",
+            f"  {metric} is {facts['metric']}; no training learns from the test split, so expect this figure in use",
             *(f"  {sentence}" for sentence in facts["reasons"]),
             f"  {facts['used_s']:.0f} of {facts['budget_s']:.0f} s used{overrun}",
             *(f"  {size_line(each, metric)}" for each in facts["ladder"]),

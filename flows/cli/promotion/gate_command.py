@@ -13,12 +13,12 @@ from flows.platform.services import open_home
 _MEANINGS: Final = {
     "PROMOTE": "The candidate is better, or not worse and cheaper; nothing was registered or recorded (exit code 0)",
     "HOLD": "No difference is proven yet; nothing was registered or recorded (exit code 4)",
-    "REJECT": "The candidate is worse somewhere that matters; nothing was registered or recorded (exit code 5)",
+    "REJECT": "The candidate failed a check; nothing was registered or recorded (exit code 5)",
 }
 _FOLLOWING: Final = {
     "PROMOTE": "evergreen promote VERSION for a registered version",
-    "HOLD": "more labelled rows, or a larger --data file",
-    "REJECT": "the checks that failed name what to train or correct",
+    "HOLD": "add labelled rows, or use a larger --data file",
+    "REJECT": "read the failed checks, correct the rows or the recipe, and train again",
 }
 
 
@@ -33,7 +33,7 @@ def gate_command(
         Path | None,
         typer.Option(
             callback=arguments.existing_file,
-            help="Labelled file to judge on, none of whose rows trained; unset: test rows of the newest snapshot.",
+            help="Labelled file to judge on, whose rows were not trained on; unset: test rows of the newest snapshot.",
         ),
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown page, for a pull request.")] = False,

@@ -78,18 +78,18 @@ def start_promotion(
         return CommandResult(
             facts=_facts(tried, head, flow_run=run_id, url=url),
             lines=(*plan, f"started: {url}"),
-            meaning="Prefect takes the steps, also when this terminal closes; the champion answers until it is beaten",
-            following="evergreen status shows the step and its date; evergreen promote VERSION --now skips the rest",
+            meaning="Prefect takes the steps, even after this terminal closes; the champion answers until one wins",
+            following="evergreen status shows the step; evergreen promote VERSION --now promotes at once",
         )
     if settings.approval:
         raise PermanentError(
-            "approval is on, and an operator approves on a page of Prefect: `evergreen up` starts it, or promote with "
-            "--now, which is an operator's decision"
+            "approval is on, and an operator gives it on a page of Prefect, which does not run: run `evergreen up`, or "
+            "promote with --now"
         )
-    for line in (*plan, "without Prefect the steps are taken here: leave this command running; Ctrl-C stops it"):
+    for line in (*plan, "Prefect does not run, so this command takes the steps: keep it running; Ctrl-C stops it"):
         say(line, err=True)
     if settings.router_url is None and Supervisor(settings).running("router") is None:
-        say("no router runs in this home: without traffic nothing is decided, `evergreen serve` starts one", err=True)
+        say("no router runs in this home, and a decision needs traffic: `evergreen serve` starts one", err=True)
     request = PromotionRequest(versions=tuple(tried), revision=parameters["revision"], again=again)
     return _run_here(services, request, run)
 
@@ -97,15 +97,14 @@ def start_promotion(
 def step_text(step: RunningStep, now: datetime) -> str:
     """Return the step of an experiment, and when the next one comes, for a line of progress. Pure."""
     if step.next_at is None:
-        return (
-            f"{step.step}; next {step.following}, as soon as labels suffice, by {_minute(step.ends_at)} at the latest"
-        )
+        soon = "as soon as there are enough labels"
+        return f"{step.step}; next {step.following}, {soon}, by {_minute(step.ends_at)} at the latest"
     left_s = max(0.0, (step.next_at - now).total_seconds())
     return f"{step.step}; next {step.following} in {left_s / 60.0:.0f} min"
 
 
 def roll_back_now(services: Services, *, reason: str) -> CommandResult[RollbackFacts]:
-    """End the running experiment, or put the former champion back."""
+    """End the running experiment, or restore the former champion."""
     record = roll_back(services, reason=reason)
     announce_after_command(services)
     records = [each for each in services.ledger.follow() if each.number <= record.number]
@@ -119,7 +118,7 @@ def roll_back_now(services: Services, *, reason: str) -> CommandResult[RollbackF
         },
         lines=tuple(rollback_report(records)),
         meaning=f"Version {record.state.champion} answers all traffic; no data and no version is lost",
-        following="evergreen status; label what was wrong by `evergreen labels export`, then evergreen train",
+        following="evergreen status; label wrong answers by `evergreen labels export`, then evergreen train",
     )
 
 
@@ -143,9 +142,9 @@ def _run_here(services: Services, request: PromotionRequest, run: RunTrial) -> C
         head = services.head()
         return CommandResult(
             facts=_facts(versions, head),
-            lines=("stopped looking; the experiment stays where it is, and no step is taken",),
+            lines=("this command stopped; the experiment stays active and takes no further step",),
             meaning=f"Version {head.state.champion} stays champion; no guardrail ends the experiment meanwhile",
-            following="evergreen promote goes on, `evergreen up` does in the background, `evergreen rollback` ends it",
+            following="evergreen promote or, in the background, evergreen up continues it; evergreen rollback ends it",
             code=130,
         )
     finally:

@@ -99,5 +99,5 @@ def test_refresh_without_an_account_keeps_the_old_table(
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "nowhere")
     monkeypatch.setenv("AWS_CONFIG_FILE", "nowhere")
     assert evergreen("cost", "--refresh") == 3
-    assert "old table stays" in capsys.readouterr().err
+    assert "previous table is kept" in capsys.readouterr().err
     assert not (home / "prices.csv").exists()

@@ -76,7 +76,7 @@ def test_shadow_reports_labels_saved_by_disagreements(
     write(lake, champion, np.where(np.arange(100) < 10, 2 - champion, champion), champion)
     assert evergreen("labels", "export", str(tmp_path / "queue.csv")) == 0
     said = capsys.readouterr().out
-    assert "version 2 in shadow: 3.0 points show after about" in said
+    assert "version 2 in shadow: a gain of 3.0 points is found with about" in said
     assert "fewer" in said
 
 

@@ -56,7 +56,7 @@ def test_command_copies_packages_of_previous_release(services: Services, tmp_pat
     ]
     keeper.step()
     assert (keeper.state.errors, list(keeper.state.folders)) == ({}, [digest])
-    assert show_ledger(services, "packages", None).lines == ("the lake holds the package of every version",)
+    assert show_ledger(services, "packages", None).lines == ("the lake has the package of every version",)
 
 
 def test_batch_copies_the_package_it_scores_with(services: Services) -> None:

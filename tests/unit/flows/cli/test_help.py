@@ -58,7 +58,7 @@ def test_front_page_names_the_commands_of_a_day() -> None:
     found = [line.split()[1] for line in shown.splitlines() if line.startswith("│ ") and not line.startswith("│  ")]
     named = [each for each in found if not each.startswith("-")]
     assert named == [name for name in front if (name,) in COMMANDS]
-    assert "Exit codes: 0 done; 1 refused" in shown
+    assert "Exit codes: 0 done; 1 request refused" in shown
 
 
 def test_every_command_is_placed() -> None:

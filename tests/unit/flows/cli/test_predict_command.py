@@ -55,8 +55,8 @@ def test_predict_answers_in_task_form(words: tuple[str, ...], capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("home", "words", "sentence"),
     [
-        ("text", ("app",), "task tickets labels the text alone; expected nothing beside it"),
-        ("text", ("app", "--aspect", "app"), "task tickets labels the text alone; expected nothing beside it"),
+        ("text", ("app",), "task tickets labels whole texts: expected only a text, got also 'app'"),
+        ("text", ("app", "--aspect", "app"), "task tickets labels whole texts: expected only a text"),
         ("text+topic", (), "labels a text by its topic: name one by --topic"),
         ("text+topic", ("a", "--topic", "b"), "expected one topic, after the text or as an option, got 2"),
     ],

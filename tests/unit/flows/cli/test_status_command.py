@@ -114,7 +114,7 @@ def test_failed_and_lost_trainings_are_attempts(services: Services) -> None:
     assert "training lost: its process was killed before it ended" in lines
     assert "version 2 is on HOLD. For a PROMOTE:" in lines
     facts["ledger"] = {"problems": []}
-    assert following_step(facts)[0] == "The last training brought no version; what answers is unchanged"
+    assert following_step(facts)[0] == "The last training gave no version; the champion is unchanged"
 
 
 def test_damaged_records_cost_only_their_own_lines(services: Services) -> None:
@@ -143,24 +143,24 @@ def test_damaged_ledger_leaves_the_other_lines(services: Services) -> None:
     assert facts["ledger"]["records"] is None
     lines = list(screen(facts))
     assert "champion    unknown: the ledger cannot be read" in lines
-    assert any(f"restore {services.lake.url('ledger/')} as docs/runbook.md" in line for line in lines)
+    assert any(f"restore {services.lake.url('ledger/')} by docs/runbook.md" in line for line in lines)
     assert following_step(facts)[1] == "evergreen ledger verify"
 
 
 def test_empty_home_names_first_command(services: Services) -> None:
     assert following_step(status_facts(services)) == (
-        "Nothing answers yet: no version was trained", "evergreen init FILE, then evergreen train",
+        "There is no champion yet: no version was trained", "evergreen init FILE, then evergreen train",
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("change", "meaning", "following"),
     [
-        ({}, "Version 1 answers when asked: no server runs", "evergreen serve, or evergreen up"),
-        ({"servers": [{"running": True}]}, "Version 1 answers, and nothing waits for you", "evergreen monitor judges"),
+        ({}, "Version 1 is champion, but no server runs", "evergreen serve, or evergreen up"),
+        ({"servers": [{"running": True}]}, "Version 1 answers, and no action is needed", "evergreen monitor judges"),
         ({"challenger": "2"}, "version 2 waits for its experiment", "evergreen promote (tries version 2)"),
         ({"verdicts": [{"verdict": "FRESH"}, {"verdict": "STALE"}]}, "no longer fits its traffic", "evergreen retrain"),
-        ({"ledger": {"problems": ["x"]}}, "disagree", "evergreen ledger verify"),
+        ({"ledger": {"problems": ["x"]}}, "differ from it", "evergreen ledger verify"),
         ({"training": {"line": "x"}}, "A training runs", "wait"),
         ({"promotion": {"step": "shadow"}}, "an experiment decides", "wait; `evergreen rollback` ends it"),
     ],

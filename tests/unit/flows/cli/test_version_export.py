@@ -56,13 +56,13 @@ def test_what_is_no_package_is_left_alone(tmp_path: Path) -> None:
     services = Registered(tmp_path / "registry")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(PermanentError, match="holds no package"):
+    with pytest.raises(PermanentError, match="has no package"):
         export_version(services, None, tmp_path / "mine")  # type: ignore[arg-type]
     assert (tmp_path / "mine" / "thesis.txt").is_file()
 
 
 def test_version_unknown_to_ledger_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="names no version 9"):
+    with pytest.raises(NotFoundError, match="version 9 is not in the newest ledger record"):
         export_version(Registered(tmp_path / "registry"), "9", tmp_path / "champion")  # type: ignore[arg-type]
     with pytest.raises(PermanentError, match="no champion"):
         export_version(Registered(tmp_path / "other", None), None, tmp_path / "champion")  # type: ignore[arg-type]
@@ -106,5 +106,5 @@ def test_export_without_kept_weights_is_refused(tickets: Services, tmp_path: Pat
 
 def test_export_leaves_other_folder_alone(tickets: Services, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
-    with pytest.raises(PermanentError, match="holds no export"):
+    with pytest.raises(PermanentError, match="has no export"):
         export_for_transformers(tickets, None, tmp_path / "mine")

@@ -98,14 +98,14 @@ def test_drift_makes_verdicts_the_best_rhythm(lake: Lake) -> None:
     assert recommended.rhythm == ON_VERDICTS
     assert "1 training" in recommended.sentence
     assert watched.trainings == 1
-    assert watched.incidents < fixed.incidents < never.incidents
+    assert watched.lossy_windows < fixed.lossy_windows < never.lossy_windows
     assert watched.f1 > fixed.f1 + 0.05 > never.f1 + 0.1
 
 
 def test_stationary_log_needs_no_retraining(lake: Lake) -> None:
     found = compared(lake, write_log(lake, [0] * 13), judges=Judges(due=(), asked=[]))
     assert recommend(found.results).rhythm == NO_RETRAINING
-    assert [each.incidents for each in found.results] == [0, 0, 0]
+    assert [each.lossy_windows for each in found.results] == [0, 0, 0]
     assert found.results[1].trainings == 2
 
 
@@ -158,7 +158,7 @@ def test_fixed_rhythms_fit_into_the_log() -> None:
 def result(rhythm: Rhythm, shares: Sequence[float], trainings: int) -> RhythmResult:
     """A window for each share of right answers, 100 labels in it."""
     counts = np.array([[[50 * s, 0, 50 * (1 - s)], [0, 0, 0], [50 * (1 - s), 0, 50 * s]] for s in shares])
-    return RhythmResult(rhythm=rhythm, counts=counts, trainings=trainings, incidents=0)
+    return RhythmResult(rhythm=rhythm, counts=counts, trainings=trainings, lossy_windows=0)
 
 
 WEEKLY = Rhythm(every_s=7 * 86_400.0)

@@ -54,7 +54,7 @@ def test_part_that_answers_is_printed(tmp_path: Path) -> None:
     show = waiting_lines(CommandProgress(tmp_path, "up", out))
     for waiting in (["mlflow", "prefect"], ["prefect"], []):
         show(waiting)
-    assert out.getvalue().splitlines() == ["mlflow answers", "prefect answers"]
+    assert out.getvalue().splitlines() == ["mlflow is ready", "prefect is ready"]
 
 
 @pytest.mark.parametrize("by_command", [True, False])

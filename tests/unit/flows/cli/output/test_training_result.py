@@ -16,8 +16,8 @@ def test_figure_of_training_is_explained() -> None:
     result = trained_result(DONE)
     assert result.lines == (
         "version 2: PROMOTE, pos/neg F1 0.812 on the test split, the champion's 0.790 on the same rows",
-        "  pos/neg F1 is mean F1 of negative and positive; the test split is rows that no training sees, so this is "
-        "the figure to expect in use",
+        "  pos/neg F1 is mean F1 of negative and positive; no training learns from the test split, so expect this "
+        "figure in use",
         "  It is better.",
         "  61 of 60 s used, 1 s more than the budget",
     )
@@ -27,7 +27,7 @@ def test_figure_of_training_is_explained() -> None:
     ("facts", "line", "following"),
     [
         (DONE, "version 2: PROMOTE", "evergreen promote starts the experiment; `evergreen promote 2 --now`"),
-        ({**DONE, "action": "kept"}, "version 2: PROMOTE", "evergreen status names what it lacks"),
+        ({**DONE, "action": "kept"}, "version 2: PROMOTE", "evergreen status lists what is missing"),
         ({**DONE, "action": "crowned", "champion_f1": None}, "version 2", "evergreen predict TEXT"),
         (
             {"action": "skipped", "reason": "52 labels are missing"},

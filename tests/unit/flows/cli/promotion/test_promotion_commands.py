@@ -73,7 +73,7 @@ def test_stopped_promotion_names_ways_on(services: Services) -> None:
 
     result = start_promotion(services, [], again=False, prefect_serves=lambda: False, run=run)
     assert (result.code, result.facts["champion"]) == (130, "1")
-    assert result.following.startswith("evergreen promote goes on")
+    assert result.following.startswith("evergreen promote or, in the background, evergreen up continues it")
 
 
 def test_promotion_with_prefect_is_a_run_there(services: Services) -> None:
@@ -87,7 +87,7 @@ def test_approval_without_prefect_is_refused(tmp_path: Path, services: Services)
     asking = build_services(
         Settings(home=tmp_path, approval=True), environment={}, registry=FakeRegistry({"1": {}, "2": {}})
     )
-    with pytest.raises(PermanentError, match="approval is on, and an operator approves on a page of Prefect"):
+    with pytest.raises(PermanentError, match="approval is on, and an operator gives it on a page of Prefect"):
         start_promotion(asking, [], again=False, prefect_serves=lambda: False)
 
 
@@ -104,4 +104,4 @@ def test_step_has_time_left_or_latest_end() -> None:
     step = RunningStep(step="shadow", following="A/B at 1 %", next_at=NOW + timedelta(minutes=30), ends_at=end)
     assert step_text(step, NOW) == "shadow; next A/B at 1 % in 30 min"
     last = RunningStep(step="A/B at 50 %", following="a decision by the labels", next_at=None, ends_at=end)
-    assert step_text(last, NOW).endswith("as soon as labels suffice, by 2026-12-02 12:00 UTC at the latest")
+    assert step_text(last, NOW).endswith("as soon as there are enough labels, by 2026-12-02 12:00 UTC at the latest")
