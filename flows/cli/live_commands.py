@@ -44,7 +44,7 @@ def predict(
     aspect: Annotated[str | None, typer.Option(hidden=True)] = None,
     topic: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> CommandResult[PredictFacts]:
-    """Label one text by the router. Without a router, use the champion's package and log nothing."""
+    """Label one text by the router, or by the champion's package if no router runs; the package logs nothing."""
     given = [each for each in (phrase, aspect, topic) if each is not None]
     services = _with_router()
     task = services.settings.task

@@ -58,7 +58,7 @@ def distill_command(
     files: Annotated[list[Path] | None, typer.Argument(help="Labelled files to ingest first.")] = None,
     teacher: Annotated[
         list[str] | None,
-        typer.Option(help="Teacher: a folder, NAME or NAME@REVISION; repeat it for several, or a name for two seeds."),
+        typer.Option(help="Teacher: a folder, NAME or NAME@REVISION; repeat it for several, or for two seeds."),
     ] = None,
     teacher_budget: Annotated[
         float | None,
@@ -137,7 +137,7 @@ def pretrain_command(
     epochs: Annotated[float, typer.Option(callback=arguments.EPOCHS, help="Passes over the rows.")] = 2.0,
     budget: Annotated[
         float | None,
-        typer.Option(callback=arguments.SECONDS, help="Time limit in seconds, also before --epochs passes."),
+        typer.Option(callback=arguments.SECONDS, help="Time limit in seconds; unset: --epochs decides."),
     ] = None,
 ) -> CommandResult[BaseFacts]:
     """Train a base on labelled files, from which `train --encoder` starts. Equal input reuses the base."""
@@ -248,7 +248,7 @@ def promote_command(
 def rollback(
     reason: Annotated[str, typer.Option(help="Reason; kept in the ledger.")] = "rolled back by the operator",
 ) -> CommandResult[RollbackFacts]:
-    """End the running experiment. If none runs, restore the former champion.
+    """End the running experiment, or restore the former champion if none runs.
 
     Needs neither MLflow nor Prefect.
     """
@@ -267,7 +267,7 @@ def forget_command(
         typer.Option(callback=arguments.DAYS, help="Delete texts that were sent more than this number of days ago."),
     ] = None,
 ) -> CommandResult[SentenceFacts]:
-    """Delete a unit's texts, or texts before a date, everywhere; tag the versions that learned from them."""
+    """Delete a unit's texts, or old ones, from predictions, feedback and snapshots; tag versions that learned them."""
     from flows.monitoring.forgetting import forget as forget_now
 
     lines = forget_now(open_home(), unit=unit, days=days)

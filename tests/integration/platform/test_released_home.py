@@ -117,7 +117,7 @@ def test_servers_start_in_home_of_former_release(
     assert "by version 1, champion" in said("predict", "the app is slow", "app")
     assert "version 2" in said_apart("train", "--budget", "40")
     assert "verified" in said_apart("status")
-    assert "every record, hash and link holds" in said("ledger", "verify")
+    assert "all records, hashes and links are valid" in said("ledger", "verify")
     assert "router" in said_apart("down")
     ledger = Ledger(FolderLake(home / "lake"))
     assert ledger.verify() == []
