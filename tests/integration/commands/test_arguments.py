@@ -95,7 +95,7 @@ def test_number_without_meaning_is_refused(
     [
         (("monitor", "--window", "foo"), "--window: expected <start>_<end>"),
         (("monitor", "--window", "20261130T130000.000000Z_20261130T120000.000000Z"), "--window: expected"),
-        (("monitor", "--window", "a_b", "--last", "5"), "give one of them"),
+        (("monitor", "--window", "a_b", "--last", "5"), "expected --window or --last, got both"),
         (("insights", "--window", "0d"), "got '0d'"),
         (("insights", "--window", "nand"), "got 'nand'"),
         (("insights", "--window", "1e300d"), "got '1e300d'"),
