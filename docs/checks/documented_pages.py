@@ -75,6 +75,7 @@ class PlannedCommand:
 
 _TRAINED: Final = "evergreen init tickets.csv && evergreen train --budget 20"
 _SERVED: Final = f"{_TRAINED} && evergreen serve --detach && ask 40 && sleep 2"  # seconds until the log is in the lake
+_SAMPLE: Final = "absa/data/sample/feedback.csv"
 _LABEL: Final = "billing"
 _TRIED: Final = "until evergreen status | grep '^promotion'; do sleep 1; done"  # the experiment has started
 
@@ -234,13 +235,21 @@ PAGES: Final = (
         steps=(
             Step(
                 match=r"import polars",
-                before="evergreen train absa/data/sample/feedback.csv --budget 20 && evergreen serve --detach "
+                before=f"evergreen train {_SAMPLE} --budget 20 && evergreen serve --detach "
                 "&& evergreen simulate --seconds 10 && sleep 2",
             ),
             Step(match=r"read_parquet", not_run="DuckDB is no dependency; a test runs it where DuckDB is installed"),
             Step(match=r"import mlflow", before='evergreen up && export MLFLOW_PAGE="$(page mlflow)"'),
         ),
         values=((r"http://127\.0\.0\.1:5000", "$MLFLOW_PAGE"),),
+    ),
+    Page(
+        path="absa/models/README.md",
+        steps=(
+            Step(match=r"evergreen export", before=f"evergreen train {_SAMPLE} --budget 20"),
+            Step(match=r"models:/", before='evergreen up && export MLFLOW_PAGE="$(page mlflow)"'),
+        ),
+        values=(("my_rows.csv", _SAMPLE), (r"http://127\.0\.0\.1:5000", "$MLFLOW_PAGE")),
     ),
     Page(path="CONTRIBUTING.md", spans=("make check",)),
 )
