@@ -198,7 +198,7 @@ PAGES: Final = (
                 match=r"evergreen rollback",
                 before=f"{_TRAINED} && evergreen train later.csv --budget 20 && evergreen promote 2 --now",
             ),
-            Step(match=r"s3:|^AT=", not_run="needs an AWS account"),
+            Step(match=r"s3:|^AT=|^aws rds", not_run="needs an AWS account"),
             Step(match=r"^(pg_|dropdb)|platform\.databases", not_run="needs PostgreSQL with data of MLflow"),
         ),
     ),
