@@ -76,7 +76,7 @@ def test_mlflow_opens_on_registered_model(mlflow_url: str, page: Any, tmp_path: 
     page.goto("about:blank")  # the address of another test differs in its hash alone, and is no new page
     page.goto(mlflow_url)
     until(lambda: page.evaluate("location.hash") == "#/models", what="the list of models")
-    with tracked_at(mlflow_url), mlflow.start_run():
+    with tracked_at(mlflow_url), mlflow.start_run(experiment_id="0"):  # another test may have chosen one
         log_package(build_toy_package(tmp_path), registered_model_name="tickets")
     page.goto("about:blank")
     text = body(page, mlflow_url, "changes nothing that answers")
