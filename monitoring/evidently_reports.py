@@ -290,14 +290,17 @@ def _run_quality(current: pl.DataFrame, before: pl.DataFrame | None) -> Any:
     if not drawable(now):
         return None
     found = occurring(now)
-    columns = {"target": "truth", "prediction_labels": "predicted"}
     two = len(found) == 2
+
+    def comparable(frame: pl.DataFrame) -> bool:
+        same_kind = occurring(frame) == found or not (two or len(occurring(frame)) == 2)
+        return drawable(frame) and set(frame["truth"]) >= set(now["truth"]) and same_kind
+
+    columns = {"target": "truth", "prediction_labels": "predicted"}
     kind = BinaryClassification(**columns, pos_label=max(found)) if two else MulticlassClassification(**columns)
     definition = DataDefinition(categorical_columns=["truth", "predicted"], classification=[kind])
     then = None if before is None else labelled(before)
-    same = then is not None and drawable(then) and set(then["truth"]) >= set(now["truth"])
-    same = same and then is not None and (occurring(then) == found or 2 not in {len(occurring(then)), len(found)})
-    reference = _dataset(then, definition) if then is not None and same else None
+    reference = _dataset(then, definition) if then is not None and comparable(then) else None
     return Report([ClassificationQuality(), F1ByLabel()]).run(_dataset(now, definition), reference)
 
 

@@ -1,7 +1,7 @@
 """Commands that replay the log with other rhythms and policies. Nothing is recorded."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -184,8 +184,7 @@ def _verdict_lines(
     from monitoring.replay import PairScorer, replay
 
     scorer: PairScorer | None = None
-    known = {name for record in services.ledger.follow() for name in record.versions}
-    if logged and version not in known:
+    if logged and version not in (known := _digests(services)):
         raise NotFoundError(
             f"--version: the ledger knows no version {version}, so the log has no answer of it; "
             f"it knows {', '.join(sorted(known)) or 'none'}"
@@ -214,11 +213,14 @@ def _time(name: str, text: str | None) -> datetime | None:
         raise PermanentError(f"{name}: expected an ISO 8601 time with a zone, got {text!r}") from None
 
 
+def _digests(services: Services) -> Mapping[str, str]:
+    """Return the digest of each version that the ledger knows: its last record names all of them."""
+    head = services.ledger.head()
+    return {} if head is None else head.versions
+
+
 def _digest(services: Services, version: str) -> str:
-    for record in reversed(services.ledger.follow()):
-        if version in record.versions:
-            return record.versions[version]
-    digest = services.registry.tags(version).get("digest")
+    digest = _digests(services).get(version) or services.registry.tags(version).get("digest")
     if digest is None:
         raise NotFoundError(
             f"version {version} has no package: its digest is neither in the ledger nor in the registry"
