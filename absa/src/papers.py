@@ -1,5 +1,6 @@
 """A Markdown paper as .docx and PDF: pandoc reads it, Typst sets it. Both come as Python packages."""
 
+import itertools
 import re
 import tempfile
 from pathlib import Path
@@ -28,8 +29,9 @@ _SHEET: Final = """
 def render(paper: Path, into: Path) -> tuple[Path, Path]:
     """Write a paper as .docx and as PDF.
 
-    Diagrams in mermaid are left out: their rendered picture stands beside them. Links to other files of the repository
-    become plain text. Of a picture, a .png of the same name is taken where there is one.
+    Pandoc does not draw Mermaid: the n-th diagram of `NAME.md` is replaced by the picture `pictures/NAME-n.svg`. Links
+    to other files of the repository become plain text. Of a picture, a .png of the same name is taken where there is
+    one.
 
     Args:
         paper: a Markdown file; pictures are found from its folder.
@@ -75,7 +77,8 @@ def _prepared(paper: Path, work: Path) -> str:
             _as_png(paper.parent / file, work / taken[file])
         return f"![{match['caption']}]({taken[file]})"
 
-    text = _DIAGRAM.sub("", paper.read_text(encoding="utf-8"))
+    drawn = itertools.count(1)
+    text = _DIAGRAM.sub(lambda _: f"![](pictures/{paper.stem}-{next(drawn)}.svg)\n", paper.read_text(encoding="utf-8"))
     return _NEAR_LINK.sub(lambda match: match["text"], _PICTURE.sub(picture, text))
 
 

@@ -1,6 +1,7 @@
 """`make submission`: the assignment's folder, which works where nothing of this repository is installed."""
 
 import csv
+import re
 import subprocess
 import venv
 import zipfile
@@ -48,13 +49,14 @@ def test_it_holds_exactly_what_the_assignment_asks_for(submission: Path) -> None
     assert [tuple(row[:2]) for row in rows[1:]] == TEXTS
 
 
-def test_its_papers_are_documents_with_their_words(submission: Path) -> None:
+def test_its_papers_have_their_words_and_pictures(submission: Path) -> None:
     for name in PAPERS:
+        source = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
         assert (submission / f"{name}.pdf").read_bytes().startswith(b"%PDF-")
         with zipfile.ZipFile(submission / f"{name}.docx") as document:
             assert len(document.read("word/document.xml")) > 10_000
             pictures = [each for each in document.namelist() if each.startswith("word/media/")]
-        assert pictures or "![" not in (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8"), name
+        assert len(pictures) == source.count("![") + source.count("```mermaid"), name
 
 
 def installed_by(requirements: Path) -> set[str]:
@@ -122,7 +124,9 @@ def test_empty_folder_and_earlier_submission_are_replaced(test_file: Path, tmp_p
 
 
 def test_paper_keeps_far_links_and_drops_near_ones(tmp_path: Path) -> None:
-    paper = tmp_path / "paper.md"
+    paper, diagram = tmp_path / "paper.md", tmp_path / "pictures/paper-1.svg"
+    diagram.parent.mkdir()
+    diagram.write_bytes((ROOT / "docs/pictures/deployment_pipeline-1.svg").read_bytes())
     paper.write_text(
         "# Words\n\n```mermaid\nflowchart LR\n```\n\nSee [far](https://example.com/a) and [near](other.md).\n\n"
         "| a | b |\n|---|---|\n| 1 | 2 |\n"
@@ -138,8 +142,11 @@ def test_paper_keeps_far_links_and_drops_near_ones(tmp_path: Path) -> None:
     assert pdf.stat().st_size > 1000
 
 
-def test_a_missing_picture_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "missing"), [("![x](nowhere.svg)\n", "nowhere.svg"), ("```mermaid\na-->b\n```\n", "pictures/paper-1.svg")]
+)
+def test_a_missing_picture_is_named(text: str, missing: str, tmp_path: Path) -> None:
     paper = tmp_path / "paper.md"
-    paper.write_text("![x](nowhere.svg)\n")
-    with pytest.raises(NotFoundError, match=r"nowhere\.svg"):
+    paper.write_text(text)
+    with pytest.raises(NotFoundError, match=re.escape(missing)):
         render(paper, tmp_path)

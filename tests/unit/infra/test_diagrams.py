@@ -1,8 +1,10 @@
-"""The picture in the design document shows what its Mermaid source in the page on architecture says."""
+"""The pictures of diagrams show what their Mermaid sources say."""
 
 import html
 import re
 from pathlib import Path
+
+import pytest
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 
@@ -11,12 +13,18 @@ def _letters(text: str) -> str:
     return re.sub(r"\W|_", "", html.unescape(text))
 
 
-def test_picture_holds_every_label_of_source() -> None:
-    page = (DOCS / "design/architecture.md").read_text(encoding="utf-8")
-    found = re.search(r"```mermaid\n(.*?)```", page, re.DOTALL)
+@pytest.mark.parametrize(
+    ("page", "picture"),
+    [
+        ("design/architecture.md", "architecture.svg"),
+        ("deployment_pipeline.md", "deployment_pipeline-1.svg"),
+    ],
+)
+def test_picture_holds_every_label_of_source(page: str, picture: str) -> None:
+    found = re.search(r"```mermaid\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
     assert found is not None
-    picture = (DOCS / "pictures/architecture.svg").read_text(encoding="utf-8")
-    shown = _letters(re.sub(r"<style.*?</style>|<[^>]+>", "", picture, flags=re.DOTALL))
+    drawn = (DOCS / "pictures" / picture).read_text(encoding="utf-8")
+    shown = _letters(re.sub(r"<style.*?</style>|<[^>]+>", "", drawn, flags=re.DOTALL))
     source = found[1].replace("<br/>", " ")
     labels = [*re.findall(r"\|([^|]+)\|", source), *re.findall(r"\w\[\(?([^\[\]]+?)\)?\]", source)]
     assert len(labels) > 5
