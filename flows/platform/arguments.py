@@ -1,6 +1,6 @@
-"""Checks of command-line arguments: numbers in a range, times, windows, files, and text that is UTF-8.
+"""Checks of command-line arguments: numbers in a range, windows, files, and text that is UTF-8.
 
-Typer reads `nan`, `inf` and numbers of any size; a callback of an option refuses those that mean nothing.
+Typer accepts `nan`, `inf` and numbers of any size; these callbacks of options refuse numbers outside of a range.
 """
 
 import math
@@ -22,13 +22,13 @@ _DAY_S: Final = 86_400.0
 
 
 def number(low: float, high: float, *, above: bool = False, unit: str = "") -> _Check:
-    """Return a callback of an option that takes one number, or any count of them, in a range.
+    """Return a callback for an option with one or several numbers: it refuses numbers outside of a range.
 
     Args:
-        low: the least number.
-        high: the largest number.
-        above: whether `low` itself is refused.
-        unit: what the number counts, for the message.
+        low: smallest number.
+        high: largest number.
+        above: True if `low` itself is refused.
+        unit: unit of the number, for the message.
     """
     start = f"above {low:,.10g}, up to" if above else f"from {low:,.10g} to"
     limits = f"{start} {high:,.10g}{f' {unit}' if unit else ''}"
@@ -89,7 +89,7 @@ def existing_file(parameter: typer.CallbackParam, value: Path | None) -> Path | 
 
 
 def new_file(parameter: typer.CallbackParam, value: Path | None) -> Path | None:
-    """Check, as a callback, that a file can be written before the work for it is done. An old one is replaced."""
+    """Check, as a callback, that a file can be written, before the work starts. A command replaces an existing file."""
     if value is None:
         return None
     name = _shown(parameter)
@@ -112,7 +112,7 @@ def window_of(option: str, key: str) -> Window:
     """Return the window that a key names.
 
     Raises:
-        PermanentError: it is not a key, or the window does not end after it starts.
+        PermanentError: the text is not a key, or the window does not end after its start.
     """
     try:
         return Window.parse(key)
@@ -126,7 +126,7 @@ def check_text(arguments: Sequence[str]) -> None:
     """Check that every argument is UTF-8 text.
 
     Raises:
-        PermanentError: one has other bytes: it was typed in another encoding, or is the name of such a file.
+        PermanentError: an argument has other bytes, for example because the terminal uses another encoding.
     """
     for position, argument in enumerate(arguments, start=1):
         if printable(argument) != argument:

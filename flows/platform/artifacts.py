@@ -1,6 +1,6 @@
-"""Ports of a flow run: its artifacts, its log, its sign of life, and a task run for each step.
+"""Ports of a flow run: artifacts, log, sign of life, and a task run for each step.
 
-Prefect renders descriptions and texts in cells as Markdown.
+Prefect renders descriptions and table cells as Markdown.
 """
 
 import threading
@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 
 
 def flow_services() -> Services:
-    """Return the services of a flow: bound to the environment, with steps and reports shown in Prefect."""
+    """Return the services of a flow: settings from the environment, steps and reports shown in Prefect."""
     return build_services(steps=task_run, reporter=PrefectReporter())
 
 
@@ -45,14 +45,14 @@ def task_run(name: str, action: Callable[[], _T], *, again: bool = False) -> _T:
 
 
 def _may_help(_task: Any, _run: Any, state: Any) -> bool:
-    """Return True if the task failed with a TransientError: a server is unavailable, or a race is lost."""
+    """Return True if the task failed with a TransientError: a server is unavailable, or another writer was faster."""
     return isinstance(state.result(raise_on_failure=False), TransientError)
 
 
 def leave_signs(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001  Prefect's signature of a hook
-    """Renew the note of a deployment's run until its process ends. Hook of Prefect for a run that starts."""
+    """Renew the sign of life of a deployment's run until its process ends. Prefect's hook for the start of a run."""
     if flow_run.deployment_id is None:
-        return  # run by a command: Prefect holds no slot for it, and the command is its own witness
+        return  # a command runs the flow: the run holds no concurrency slot that its death would block
     keep = partial(keep_signing, build_services().lake, str(flow_run.id), ended=threading.Event())
     threading.Thread(target=keep, name="sign-of-life", daemon=True).start()
 
@@ -61,11 +61,11 @@ class PrefectReporter:
     """`Reporter` whose pages, tables and bars are artifacts of the flow run."""
 
     def page(self, page: str, *, key: str, description: str) -> None:
-        """Show a Markdown page. Its author has passed each text in it through `absa.sinks`."""
+        """Show a Markdown page. The caller has escaped each text in it by `absa.sinks`."""
         create_markdown_artifact(page, key=key, description=markdown(description))
 
     def table(self, rows: Sequence[Mapping[str, Any]], *, key: str, description: str) -> None:
-        """Show rows as a table; texts appear as written, whatever markup they hold."""
+        """Show rows as a table. Markup in a text is shown, not rendered."""
         create_table_artifact([_plain(row) for row in rows], key=key, description=markdown(description))
 
     def progress(self, *, key: str, description: str) -> Callable[[float], None]:

@@ -12,25 +12,25 @@ from absa.errors import EvergreenError, PermanentError, UnavailableError
 from flows.platform.terminal import say
 
 NAMES: Final = ("prefect", "mlflow")
-_DUPLICATE: Final = {"42P04", "23505"}  # made by someone else: before, or at this very moment
+_DUPLICATE: Final = {"42P04", "23505"}  # the database exists, or another process makes it concurrently
 
 
 def prepare(name: str) -> None:
-    """Make the database of a server.
+    """Make the database of a server if it is missing, and migrate MLflow's tables.
 
     Raises:
-        PermanentError: no such server, or its tables cannot be brought up to date.
+        PermanentError: the name is unknown, the database cannot be made, or the migration failed.
         UnavailableError: PostgreSQL is unavailable.
     """
     if name not in NAMES:
-        raise PermanentError(f"a database is made for one of {', '.join(NAMES)}, got {name!r}")
+        raise PermanentError(f"NAME: expected one of {', '.join(NAMES)}, got {name!r}")
     _create(name)
-    if name == "mlflow" and _has_tables(name):  # an empty database is filled by the server
+    if name == "mlflow" and _has_tables(name):  # the server makes the tables of an empty database
         command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"postgresql+psycopg2:///{name}"]
         ended = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603  our own command
         if ended.returncode != 0:
-            last = (ended.stderr.strip().splitlines() or ["no word"])[-1]
-            raise PermanentError(f"MLflow's tables cannot be brought up to date: {last}")
+            last = (ended.stderr.strip().splitlines() or ["no output"])[-1]
+            raise PermanentError(f"MLflow's tables cannot be migrated: {last}")
 
 
 def _create(name: str) -> None:
@@ -66,7 +66,7 @@ def _has_tables(name: str) -> bool:
 
 
 def main() -> int:
-    """Entry point; gives the exit code."""
+    """Run the command and return its exit code."""
     try:
         prepare(sys.argv[1] if len(sys.argv) > 1 else "")
     except EvergreenError as error:

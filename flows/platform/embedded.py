@@ -15,7 +15,7 @@ from flows.platform.ports import ConcurrencyLimit, RunState, UnfinishedRun
 
 @dataclass(frozen=True, kw_only=True)
 class RequestedRun:
-    """Run that was requested and is left to the command. `name` is flow/deployment."""
+    """Requested run that the command itself has to run. `name` is flow/deployment."""
 
     run_id: str
     name: str
@@ -25,11 +25,11 @@ class RequestedRun:
 class EmbeddedDeployments:
     """`Deployments` of a command that works without Prefect.
 
-    A requested run is kept in `requested` for the command, whose process is noted in the lake as the run's: other
-    processes see by the note whether it lives.
+    The command finds requested runs in `requested`, and runs them itself. The lake gets a sign of life that names the
+    command's process, so that other processes can see that the run is alive.
 
     Args:
-        lake: where the notes are.
+        lake: lake for the signs of life.
     """
 
     def __init__(self, lake: Lake) -> None:
@@ -41,9 +41,9 @@ class EmbeddedDeployments:
         name: str,
         parameters: Mapping[str, Any],
         *,
-        key: str | None = None,  # noqa: ARG002  of the protocol: the records of lake and ledger prevent a second run
-        tags: Sequence[str] = (),  # noqa: ARG002  Prefect's
-        at: datetime | None = None,  # noqa: ARG002  the command starts it
+        key: str | None = None,  # noqa: ARG002  not needed: records of lake and ledger prevent a second run
+        tags: Sequence[str] = (),  # noqa: ARG002  for Prefect only
+        at: datetime | None = None,  # noqa: ARG002  the command starts the run now
     ) -> str:
         """Keep a request for the command and return its id."""
         run_id = str(uuid4())
@@ -52,7 +52,7 @@ class EmbeddedDeployments:
         return run_id
 
     def state(self, run_id: str) -> RunState | None:
-        """Return the state of a run by its process; None where it has left no note."""
+        """Return the state of a run from its sign of life; None without one."""
         return process_state(self._lake, run_id)
 
     def crash(self, run_id: str, why: str) -> None:
@@ -89,9 +89,9 @@ class EmbeddedDeployments:
 
 
 def process_state(lake: Lake, run_id: str) -> RunState | None:
-    """Return the state of a run by its process's note; None where it has left none.
+    """Return the state of a run from its sign of life; None without one.
 
-    A run of another host counts as running: its process cannot be seen from here.
+    A run on another host counts as running, because this host cannot see its process.
     """
     sign = sign_of(lake, run_id)
     if sign is None:

@@ -1,9 +1,9 @@
-"""Liveness of flow runs: the sign that each run leaves in the lake, and which runs cannot be alive.
+"""Liveness of flow runs: the sign of life of each run in the lake, and the rule by which a run counts as dead.
 
-A run of a deployment notes its host and process under `flow_runs/<id>.json` and renews the note once a minute. A note
-of this host is checked against the process table, so a dead run is known at once. A note of another host counts as dead
-only after it has not changed for several minutes of looking, so that clocks need not agree and a lake that was
-unavailable kills no run.
+The sign of life is the file `flow_runs/<id>.json`. It names host and process of a deployment's run, and the run renews
+it once a minute. If the host is this one, the process table shows at once whether the run is dead. A run on another
+host counts as dead only after a worker has seen no change of the file for several minutes. So clocks of hosts may
+differ, and an unavailable lake kills no run.
 """
 
 import json
@@ -26,15 +26,15 @@ from absa.records.schema import SCHEMA_VERSION, iso, utc_now
 from absa.sinks import log_line
 
 BEAT_S: Final = 60.0
-SILENT_S: Final = 300.0  # a run on another host whose note did not change for so long is dead
-GONE_S: Final = 30.0  # a worker that lives reports its run's end within seconds
-START_GRACE_S: Final = 30.0  # from PENDING to a process, where this worker is the only one
-START_ELSEWHERE_S: Final = 900.0  # where another worker may still get a machine
+SILENT_S: Final = 300.0  # after this time without a change of its sign of life, a run on another host is dead
+GONE_S: Final = 30.0  # after the end of its process; the run's own worker reports it to Prefect within seconds
+START_GRACE_S: Final = 30.0  # from PENDING to a process, if this worker is the only one
+START_ELSEWHERE_S: Final = 900.0  # the same, if another worker may still wait for a machine
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sign:
-    """Host and process of a run. `created` is the process's start, in epoch seconds; `at` is when it was noted."""
+    """Sign of life of a run. `created` is the start of its process (epoch seconds); `at` is the time of writing."""
 
     host: str
     pid: int
@@ -47,10 +47,11 @@ class Sight:
     """State of an unfinished run, as a worker sees it.
 
     Attributes:
-        sign: the run's note; None where it has left none.
-        process_is_here: whether the noted process lives here; without a note, whether any process of the run does.
-        state_age_s: seconds since the run came into its state, by the clock of Prefect's server.
-        unchanged_s: seconds for which this worker has seen the same state and the same note; 0 on its first look.
+        sign: the run's sign of life, or None if there is none.
+        process_is_here: True if the process that the sign names lives on this host. Without a sign: True if any
+            process of the run lives on this host.
+        state_age_s: seconds since the start of the run's state, by the clock of Prefect's server.
+        unchanged_s: seconds for which this worker has seen the same state and the same sign; 0 on its first look.
     """
 
     sign: Sign | None
@@ -60,13 +61,13 @@ class Sight:
 
 
 def death_of(sight: Sight, *, host: str, only_worker: bool, first_look: bool) -> str | None:
-    """Return why a run cannot be alive, None where it may be. Pure.
+    """Return the reason why a run counts as dead, or None if it may be alive. Pure.
 
     Args:
-        sight: the run.
+        sight: state of the run.
         host: identity of this host, see `this_host`.
-        only_worker: whether no other host can serve these deployments.
-        first_look: whether this worker has just started, so that no run is its own.
+        only_worker: True if no worker on another host serves these deployments.
+        first_look: True if this worker has just started, so that it has started no run yet.
     """
     if sight.process_is_here:
         return None
@@ -80,25 +81,25 @@ def death_of(sight: Sight, *, host: str, only_worker: bool, first_look: bool) ->
         limit_s, why = 0.0 if first_look else GONE_S, f"its process {sight.sign.pid} has ended"
     else:
         name = sight.sign.host.partition("/")[0]
-        limit_s, why = SILENT_S, f"its host {name} gave no sign for {waited_s:.0f} s"
+        limit_s, why = SILENT_S, f"its host {name} gave no sign of life for {waited_s:.0f} s"
     return why if waited_s >= limit_s else None
 
 
 def this_host() -> str:
     """Return the identity of the process table that this process is in: host name, network address, PID namespace.
 
-    Containers and machines with the same name differ. Where it changes (another network, a new container), runs of
-    before count as runs of another host.
+    Containers and machines with the same name have different identities. If the identity changes (another network, a
+    new container), earlier runs count as runs of another host.
     """
     namespace = Path("/proc/self/ns/pid")
     table = namespace.readlink().name if sys.platform == "linux" and namespace.is_symlink() else ""
     node = uuid.getnode()
-    address = "" if node >> 40 & 1 else f"{node:x}"  # the bit of a number that was drawn because there is no address
+    address = "" if node >> 40 & 1 else f"{node:x}"  # this bit marks a random number, drawn without an address
     return f"{socket.gethostname()}/{address}/{table}"
 
 
 def lives_here(sign: Sign) -> bool:
-    """Return True if the noted process lives in this process table, and not a later owner of its number."""
+    """Return True if the process of a sign lives here. Another process with the same number does not count."""
     try:
         process = psutil.Process(sign.pid)
         return bool(process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - sign.created) < 1.0)
@@ -107,7 +108,7 @@ def lives_here(sign: Sign) -> bool:
 
 
 def runs_with_a_process() -> set[str]:
-    """Return the ids of the runs that any process of this host was started for."""
+    """Return the ids of the runs that have a process on this host."""
     found = set()
     for process in psutil.process_iter():
         try:
@@ -118,7 +119,7 @@ def runs_with_a_process() -> set[str]:
 
 
 def sign_of(lake: Lake, run_id: str) -> Sign | None:
-    """Read a run's note; None where there is none, or one that cannot be read.
+    """Read a run's sign of life; None if it is missing or damaged.
 
     Raises:
         UnavailableError: the lake is unavailable.
@@ -131,7 +132,7 @@ def sign_of(lake: Lake, run_id: str) -> Sign | None:
 
 
 def leave_sign(lake: Lake, run_id: str) -> None:
-    """Note that this process runs a run.
+    """Write a run's sign of life, which names this process.
 
     Raises:
         UnavailableError: the lake is unavailable.
@@ -142,11 +143,13 @@ def leave_sign(lake: Lake, run_id: str) -> None:
 
 
 def keep_signing(lake: Lake, run_id: str, *, ended: threading.Event) -> None:
-    """Renew a run's note once a minute until `ended` is set; a lake that is unavailable is tried again then."""
+    """Renew a run's sign of life once a minute until `ended` is set, also after a failed attempt."""
     while True:
         try:
             leave_sign(lake, run_id)
         except (EvergreenError, OSError) as error:
-            logging.getLogger(__name__).warning("no sign of life of run %s was left: %s", run_id, log_line(str(error)))
+            logging.getLogger(__name__).warning(
+                "the sign of life of run %s was not written: %s", run_id, log_line(str(error))
+            )
         if ended.wait(BEAT_S):
             return

@@ -1,8 +1,8 @@
-"""MLflow's server with a start page of its own: telemetry is off, its notice too, and the registered model opens.
+"""MLflow's server with a changed start page: no telemetry, no notice of it, and the registered model opens.
 
-MLflow 3.17 shows the notice "MLflow collects usage data" and a telemetry switch that is on, whatever
-MLFLOW_DISABLE_TELEMETRY is; only the browser's own storage changes both. So the page
-sets them before MLflow reads them.
+MLflow 3.17 shows the notice "MLflow collects usage data" and an active telemetry switch, also if
+MLFLOW_DISABLE_TELEMETRY is true. Both depend only on values in the browser's local storage. So the start page sets
+these values before MLflow reads them.
 `python -m flows.platform.mlflow_server` takes the options of `mlflow server`.
 """
 
@@ -32,17 +32,17 @@ _METADATA: Final = {
 
 
 def quiet_page(page: str) -> str:
-    """Return MLflow's page with a script. Pure.
+    """Return MLflow's start page with a script that turns telemetry off. Pure.
 
-    It notes in the browser that telemetry is off and its notice was read, and opens the registered model, or the list
-    of models where there is another number of them than one.
+    The script stores in the browser that telemetry is off and that its notice was read. Then it opens the registered
+    model, or the list of models if there is none or more than one.
     """
     stored = "".join(f"localStorage.setItem('{name}', '{value}');" for name, value in _STORED.items())
     return page.replace("<head>", f"<head><script>{stored}{_OPEN_MODEL}</script>", 1)
 
 
 def make_app() -> Any:
-    """Return MLflow's own app, which uvicorn serves; its start page is quiet where telemetry is disabled."""
+    """Return MLflow's app for uvicorn, with the changed start page if telemetry is disabled."""
     from flask import Response
     from mlflow.environment_variables import MLFLOW_DISABLE_TELEMETRY
     from mlflow.server import app as pages
@@ -56,14 +56,17 @@ def make_app() -> Any:
 
 
 class _Announced(Distribution):
-    """A distribution of one entry point: an image holds this code without an installed package that names it."""
+    """Distribution with the entry point of this app.
+
+    A container image holds this code without an installed package, so no real distribution declares the entry point.
+    """
 
     def read_text(self, filename: str) -> str | None:
-        """Content of a metadata file."""
+        """Return the content of a metadata file."""
         return _METADATA.get(filename)
 
     def locate_file(self, path: "str | PathLike[str]") -> Path:
-        """Return a file of the distribution; it has none."""
+        """Return the path unchanged: the distribution has no files."""
         return Path(path)
 
 
@@ -72,15 +75,15 @@ class _Finder(DistributionFinder):
         """Find no module."""
 
     def find_distributions(self, context: DistributionFinder.Context | None = None) -> Iterator[Distribution]:
-        """Find the announced distribution."""
+        """Yield the distribution of this app."""
         if context is None or context.name in {None, f"{APP}-mlflow-app"}:
             yield _Announced()
 
 
 def main() -> None:
-    """Run `mlflow server` with the quiet page."""
+    """Run `mlflow server` with the changed start page."""
     sys.meta_path.append(_Finder())
-    from mlflow.cli import cli  # reads the known apps when it is imported
+    from mlflow.cli import cli  # its import reads the entry points
 
     cli(["server", "--app-name", APP, *sys.argv[1:]])
 

@@ -1,4 +1,4 @@
-"""Ports: what use cases require of MLflow, Prefect, the package store and the reader of their progress."""
+"""Ports: interfaces of use cases to MLflow, Prefect, the package store, and the display of progress."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,10 +20,10 @@ HeldState = Literal["PENDING", "RUNNING", "CANCELLING"]
 
 
 class Registry(Protocol):
-    """Registered versions. Every method raises UnavailableError where the registry is unavailable."""
+    """Registered versions. Every method raises UnavailableError if the registry is unavailable."""
 
     def versions(self) -> list[str]:
-        """Return every version, oldest first; empty where none was registered."""
+        """Return every version, oldest first; empty if none was registered."""
 
     def tags(self, version: str) -> dict[str, str]:
         """Return the tags of a version.
@@ -43,24 +43,28 @@ class Registry(Protocol):
         """
 
     def aliases(self) -> dict[str, str]:
-        """Return the version of each alias; empty where none was registered."""
+        """Return the version of each alias; empty if no version was registered."""
 
     def anchor(self) -> tuple[int, str] | None:
-        """Return number and hash of the ledger's head when aliases were last set, None before that."""
+        """Return number and hash of the ledger record that the aliases were last set from, or None."""
 
     def project(self, head: LedgerRecord) -> list[str]:
-        """Set the aliases as in the head; return a sentence for each that was moved by hand. Idempotent."""
+        """Set the aliases from the ledger's head. Idempotent.
+
+        Returns:
+            A sentence for each alias that was changed by hand.
+        """
 
 
 class TrackedRun(Protocol):
-    """Run that is open while a candidate is made. Every method raises UnavailableError without its server."""
+    """Tracking run while a candidate is made. Every method raises UnavailableError if its server is unavailable."""
 
     run_id: str
     history: list[dict[str, Any]]
     """Progress events so far, in order."""
 
     def event(self, event: Mapping[str, Any]) -> None:
-        """Relay one event of the training process: progress becomes metrics over steps."""
+        """Record an event of the training process; progress becomes metrics by step."""
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters; those that are None are left out."""
@@ -72,13 +76,15 @@ class TrackedRun(Protocol):
         """Set tags of the run."""
 
     def dataset(self, rows: Any | None, *, digest: str, side: str, source: str) -> None:
-        """Name a side of the snapshot as the run's input; `rows` is a pandas frame, None for a large side."""
+        """Record a split of the snapshot as the run's input; `rows` is a pandas frame, or None for a large split."""
 
     def files(self, folder: Path, *, into: str) -> None:
         """Store every file of a folder as an artifact."""
 
     def register(self, package: Path) -> str:
-        """Log a package as the run's model, register it and return the version; a repeated call registers nothing.
+        """Log a package as the run's model, register it and return the version.
+
+        A repeated call returns the same version.
 
         Raises:
             IntegrityError: the folder holds no complete package.
@@ -89,17 +95,17 @@ class Runs(Protocol):
     """Tracking runs."""
 
     def prepare(self) -> None:
-        """Make what a first run needs, seconds of work once, before the run's budget starts.
+        """Make the database if it is missing. This takes seconds, so call it before the budget of a run starts.
 
         Raises:
-            UnavailableError: it cannot be made.
+            UnavailableError: the database cannot be made.
         """
 
     def open(self, name: str, *, tags: Mapping[str, str]) -> AbstractContextManager[TrackedRun]:
         """Open a run; it ends FAILED if the body raises.
 
         Raises:
-            UnavailableError: the server is unavailable, at the start or, once the body has ended, at the end.
+            UnavailableError: the server is unavailable before or after the body.
         """
 
 
@@ -107,7 +113,7 @@ class Packages(Protocol):
     """Model packages by digest, in the lake and on local disk."""
 
     def put(self, folder: Path) -> str:
-        """Copy a package into the lake and return its digest; putting it again changes nothing.
+        """Copy a package into the lake and return its digest. A repeated call changes nothing.
 
         Raises:
             IntegrityError: the folder holds no complete package.
@@ -115,14 +121,17 @@ class Packages(Protocol):
         """
 
     def copy_missing(self, versions: Mapping[str, str]) -> list[str]:
-        """Copy packages that an earlier release left in the registry alone; `versions` has their digests.
+        """Copy packages into the lake that an earlier release stored only in the registry.
+
+        Args:
+            versions: digest of the package by version.
 
         Returns:
-            A sentence for each version that was copied or could not be.
+            A sentence for each package that was copied, or could not be copied.
         """
 
     def get(self, version: str, digest: str) -> ModelPackage:
-        """Return a version's package on local disk, fetched once and checked against its digest.
+        """Return a version's package on local disk. It is fetched once, and checked against its digest.
 
         Raises:
             NotFoundError: the store does not hold it.
@@ -133,7 +142,7 @@ class Packages(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class RunState:
-    """State of a flow run. `end` is None while it has not ended, `began_at` while it waits for its turn."""
+    """State of a flow run. `end` is None until the run has ended, `began_at` until it holds a slot."""
 
     name: str
     end: RunEnd | None
@@ -142,7 +151,7 @@ class RunState:
 
 @dataclass(frozen=True, kw_only=True)
 class UnfinishedRun:
-    """Run that holds a slot of its deployment. `state_id` changes with every state, `since` is when it began."""
+    """Run that holds a slot of its deployment. Each state has another `state_id`, and began at `since`."""
 
     run_id: str
     name: str
@@ -163,7 +172,7 @@ class ConcurrencyLimit:
 
 
 class Deployments(Protocol):
-    """Runs of the platform's deployments. Every method but `emit` raises UnavailableError without their server."""
+    """Runs of the platform's deployments. Every method but `emit` raises UnavailableError if Prefect is unavailable."""
 
     def start(
         self,
@@ -181,14 +190,14 @@ class Deployments(Protocol):
             parameters: of the flow.
             key: idempotency key; a second call with the same key returns the first run.
             tags: of the run.
-            at: start time; None: at once.
+            at: start time; None: now.
 
         Returns:
             The run's id.
         """
 
     def state(self, run_id: str) -> RunState | None:
-        """Return the state of a run, None where it was deleted."""
+        """Return the state of a run, or None if it was deleted."""
 
     def crash(self, run_id: str, why: str) -> None:
         """Set a run that will never end to Crashed, so that its concurrency slot is free again."""
@@ -200,19 +209,19 @@ class Deployments(Protocol):
         """Return every run that holds a slot."""
 
     def limits(self) -> list[ConcurrencyLimit]:
-        """Return the limit of every deployment that has one."""
+        """Return the concurrency limit of each deployment that has one."""
 
     def set_taken(self, limit: ConcurrencyLimit, taken: int) -> None:
-        """Correct the number of slots that are taken."""
+        """Correct the number of slots that Prefect counts as taken."""
 
     def pause(self, run_id: str, timeout_s: float) -> None:
-        """Show a run as Paused, for an operator to resume; its process goes on."""
+        """Show a run as Paused, so that an operator can resume it; its process continues."""
 
     def resume(self, run_id: str) -> None:
         """Set a paused run to Running."""
 
     def emit(self, event: str, resource: str, payload: Mapping[str, Any]) -> None:
-        """Send an event. Telemetry on top of a record: one that is lost changes nothing."""
+        """Send an event. The lake has the same facts in a record, so a lost event changes nothing."""
 
 
 class Steps(Protocol):
@@ -223,8 +232,8 @@ class Steps(Protocol):
 
         Args:
             name: of the step, shown to users.
-            action: the step; repeatable where `again` is set.
-            again: repeat it after a TransientError, after 1, 4 and 10 s.
+            action: the step. If `again` is True, it must be safe to repeat.
+            again: repeat the step after a TransientError, with pauses of 1, 4 and 10 s.
         """
 
 
@@ -245,13 +254,13 @@ def run_step(
 
 
 class Reporter(Protocol):
-    """Receiver of what a use case shows while it works."""
+    """Receiver of the pages, tables, progress and lines that a use case shows while it works."""
 
     def page(self, page: str, *, key: str, description: str) -> None:
-        """Show a Markdown page whose texts were passed through `absa.sinks`."""
+        """Show a Markdown page. The caller has escaped each text in it by `absa.sinks`."""
 
     def table(self, rows: Sequence[Mapping[str, Any]], *, key: str, description: str) -> None:
-        """Show rows; texts appear as written, whatever markup they hold."""
+        """Show rows as a table. Markup in a text is shown, not rendered."""
 
     def progress(self, *, key: str, description: str) -> Callable[[float], None]:
         """Show a bar at 0 %; the returned function sets it to a percentage of 0 to 100."""

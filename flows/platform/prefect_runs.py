@@ -26,10 +26,12 @@ def promotion_key(version: str) -> str:
 
 
 class PrefectDeployments:
-    """`Deployments` of Prefect's server. Methods raise UnavailableError where it, or an object, is unavailable.
+    """`Deployments` on Prefect's server.
+
+    Methods raise UnavailableError if the server is unavailable, or if an object was deleted meanwhile.
 
     Args:
-        registered_within_s: seconds to wait for a deployment that the server does not know yet.
+        registered_within_s: seconds to wait for a deployment that is not registered yet.
     """
 
     def __init__(self, *, registered_within_s: float = 90.0) -> None:
@@ -61,7 +63,7 @@ class PrefectDeployments:
                     tags=list(tags),
                     scheduled_time=at,
                 )
-            except ObjectNotFound as error:  # `up` returns before its last part has registered the deployments
+            except ObjectNotFound as error:  # `evergreen up` may return before the worker has registered it
                 if time.monotonic() > ends:
                     raise UnavailableError(f"Prefect has no deployment {name}: `evergreen up` registers it") from error
                 time.sleep(_LOOK_EVERY_S)
@@ -71,7 +73,7 @@ class PrefectDeployments:
                 return str(run.id)
 
     def state(self, run_id: str) -> RunState | None:
-        """Return the state of a run, None where it was deleted."""
+        """Return the state of a run, or None if it was deleted."""
         from prefect.exceptions import ObjectNotFound
 
         with _client() as client:
@@ -83,7 +85,7 @@ class PrefectDeployments:
         if state is None:
             return RunState(name="unknown", end=None)
         end: RunEnd | None = None if not state.is_final() else "completed" if state.is_completed() else "failed"
-        began_at = run.start_time or (state.timestamp if state.is_pending() else None)  # PENDING holds a place already
+        began_at = run.start_time or (state.timestamp if state.is_pending() else None)  # PENDING holds a slot
         return RunState(name=state.name or state.type.value, end=end, began_at=began_at)
 
     def crash(self, run_id: str, why: str) -> None:
@@ -101,7 +103,7 @@ class PrefectDeployments:
     def _end(self, run_id: str, state: Any) -> None:
         from prefect.exceptions import ObjectNotFound
 
-        with _client() as client, suppress(ObjectNotFound):  # it was deleted meanwhile
+        with _client() as client, suppress(ObjectNotFound):  # the run may have been deleted
             client.set_flow_run_state(UUID(run_id), state, force=True)
 
     def unfinished(self) -> list[UnfinishedRun]:
@@ -134,7 +136,7 @@ class PrefectDeployments:
         ]
 
     def limits(self) -> list[ConcurrencyLimit]:
-        """Return the limits with their taken slots."""
+        """Return the concurrency limit of each deployment that has one."""
         with _client() as client:
             return [
                 ConcurrencyLimit(deployment=name, name=limit.name, taken=limit.active_slots)
@@ -143,7 +145,7 @@ class PrefectDeployments:
             ]
 
     def set_taken(self, limit: ConcurrencyLimit, taken: int) -> None:
-        """Write the number of taken slots."""
+        """Correct the number of slots that Prefect counts as taken."""
         from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 
         with _client() as client:
@@ -191,6 +193,6 @@ def _client() -> Iterator[Any]:
         with get_client(sync_client=True) as client:
             yield client
     except ObjectNotFound as error:
-        raise UnavailableError("an object of Prefect was deleted meanwhile: look again") from error
+        raise UnavailableError("a flow run or deployment in Prefect was deleted meanwhile: try again") from error
     except (httpx.HTTPError, RuntimeError) as error:
         raise UnavailableError(f"Prefect is unavailable: {error}") from error

@@ -34,7 +34,7 @@ class Services:
         environment: for child processes.
         home: home folder.
         lake: bytes under keys.
-        ledger: what is active.
+        ledger: records of what is active.
         registry: registered versions, in MLflow.
         runs: tracking runs, in MLflow.
         packages: model packages by digest.
@@ -66,7 +66,7 @@ class Services:
         """Return the ledger's head.
 
         Raises:
-            PermanentError: nothing was ever promoted here.
+            PermanentError: the ledger is empty.
         """
         head = self.ledger.head()
         if head is None:
@@ -74,29 +74,29 @@ class Services:
         return head
 
     def requested_runs(self) -> list[RequestedRun]:
-        """Return the trainings that a use case requested of this process; none where Prefect runs them."""
+        """Return the trainings that this process has to run; none if Prefect runs them."""
         found = self.deployments.requested if isinstance(self.deployments, EmbeddedDeployments) else []
         return [run for run in found if run.name == TRAINING]
 
     def check_task(self, task: TaskSpec | None = None, file: Path | None = None, *, data: bool = True) -> None:
-        """Check that a task is the one that the home was made for, or appends labels to it.
+        """Check that a task equals the task of the home, or only appends labels to it.
 
         Args:
-            task: None: that of evergreen.toml.
-            file: which names the task; None: evergreen.toml.
-            data: check the newest snapshot too, which imports polars.
+            task: task to check; None: the task of the settings.
+            file: file that describes the task, for the message; None: evergreen.toml.
+            data: also compare with the newest snapshot, which imports polars.
 
         Raises:
-            PermanentError: it is another one.
+            PermanentError: the task differs.
         """
         wanted = task or self.settings.task
-        given = file or self.settings.config or "no evergreen.toml in the working folder or the home"
+        given = file or self.settings.config or "the task (no evergreen.toml in the working folder or the home)"
         for where, found in self._tasks(data=data).items():
             if found is not None and (misfit := wanted.misfit(found)):
                 raise PermanentError(f"{given} does not fit the home {self.home.root} ({where}): {misfit}")
 
     def home_task(self) -> TaskSpec | None:
-        """Return the newest task of the home; None where it has neither data nor a ledger."""
+        """Return the newest task of the home; None if the home has neither data nor a ledger."""
         return next((task for task in reversed(self._tasks().values()) if task is not None), None)
 
     def _tasks(self, *, data: bool = True) -> dict[str, TaskSpec | None]:
@@ -109,13 +109,13 @@ class Services:
         return {**ledger, "its newest snapshot": newest.task if newest else None}
 
     def copy_packages(self, *, active: bool = False) -> list[str]:
-        """Copy into the lake the packages that an earlier release left in MLflow alone.
+        """Copy packages into the lake that an earlier release stored only in MLflow.
 
         Args:
-            active: only those of active versions.
+            active: copy only the packages of active versions.
 
         Returns:
-            Sentences about packages that were copied or could not be; a later call copies those.
+            A sentence for each package that was copied, or could not be copied. A later call tries the latter again.
         """
         head = self.ledger.head()
         if head is None:
@@ -126,13 +126,13 @@ class Services:
         return self.packages.copy_missing(chosen)
 
     def project(self, record: LedgerRecord | None = None) -> list[str]:
-        """Set MLflow's aliases from the ledger; where MLflow is unavailable a later call does it.
+        """Set MLflow's aliases from the ledger. If MLflow is unavailable, a later call sets them.
 
         Args:
-            record: the ledger's head; None: it is read.
+            record: the ledger's head; None: read it.
 
         Returns:
-            Sentences about aliases that were moved by hand, or that lag.
+            A sentence for each alias that was changed by hand; one sentence if MLflow is unavailable.
         """
         head = record or self.ledger.head()
         if head is None:
@@ -140,7 +140,7 @@ class Services:
         try:
             return self.registry.project(head)
         except (UnavailableError, NotFoundError) as error:
-            return [f"aliases lag behind the ledger: {error}"]
+            return [f"MLflow's aliases are older than the ledger: {error}"]
 
 
 def build_services(
@@ -150,13 +150,13 @@ def build_services(
 
     Args:
         settings: of this installation; None: read from the environment.
-        keep: make the home and keep its ports; without it nothing is made, for commands that only read.
-        embedded: do without MLflow's and Prefect's server where the home runs none, for commands.
-        overrides: fields of `Services` that replace what would be bound. With `environment` the environment of this
-            process is left as it is.
+        keep: make the home and write its ports; False for commands that only read.
+        embedded: work without a server of MLflow or Prefect that does not run; for commands.
+        overrides: fields of `Services` that replace the default adapters. If `environment` is one of them, the
+            environment of this process does not change.
 
     Raises:
-        PermanentError: a setting cannot be used.
+        PermanentError: a setting is invalid.
     """
     chosen = settings or Settings.load()
     environment = overrides.get("environment")
@@ -188,16 +188,16 @@ def build_services(
 
 
 def open_home(*, required: bool = True, announced: bool = True) -> Services:
-    """Return services that read an existing home, and print the home to stderr. Makes nothing.
+    """Return services for an existing home, and print its path to standard error. Makes nothing.
 
-    A lake elsewhere (EVERGREEN_LAKE) is enough: routers and operators of a cluster need no home folder.
+    A lake outside of the home (EVERGREEN_LAKE) is enough: routers and operators of a cluster need no home folder.
 
     Args:
-        required: whether the command is of no use without a home.
-        announced: whether the home is printed.
+        required: True if the command needs a home or such a lake.
+        announced: True to print the path.
 
     Raises:
-        NotFoundError: there is neither a home nor a lake of its own, and one is required.
+        NotFoundError: `required` is True, and there is neither a home nor such a lake.
     """
     settings = Settings.load()
     if required and not is_there(settings):
@@ -214,7 +214,7 @@ def is_there(settings: Settings) -> bool:
 
 
 def absence(settings: Settings) -> str:
-    """Return the sentence for a home that does not exist."""
+    """Return the error message for a home that does not exist."""
     return (
         f"there is no home at {settings.root}: `evergreen up` and `evergreen train FILE` make one, "
         "EVERGREEN_HOME names another folder"

@@ -1,4 +1,4 @@
-"""Everything that the environment can set for flows and the command line, with defaults that work on one machine."""
+"""Settings of flows and command line, and the home folder. The defaults work on one machine."""
 
 import base64
 import json
@@ -29,7 +29,7 @@ PREFERRED_PORTS: Final = {"prefect": 4200, "mlflow": 5000, "evidently": 8001, "r
 
 
 class Settings(SettingsBase):
-    """Settings of flows and command line, read once where everything is bound."""
+    """Settings of flows and command line. `build_services` reads them once."""
 
     gate: GatePolicy = GatePolicy()
     staleness: StalenessPolicy = StalenessPolicy()
@@ -45,7 +45,7 @@ class Settings(SettingsBase):
     schedule_monitor: bool = Field(default=True, description="Run the monitor once per window.")
     schedule_training: Literal["never", "nightly", "weekly"] = Field(
         default="never",
-        description="Train at 02:00 UTC every night or on Sundays, where enough labels came: nightly or weekly.",
+        description="Train at 02:00 UTC if there are enough new labels: nightly, weekly (on Sundays) or never.",
     )
     alert_url: SecretStr | None = Field(
         default=None,
@@ -58,7 +58,7 @@ class Settings(SettingsBase):
         default=None,
         gt=0,
         le=LONGEST_S / 86400.0,
-        description="The monitor forgets predictions, and examples derived from them, that are older.",
+        description="Age at which the monitor deletes predictions and examples made from them, in days; unset: never.",
     )
     prefect_port: int | None = Field(
         default=None, ge=1, le=65535, description="Port of the local Prefect, kept in the home; unset: 4200 or above."
@@ -81,7 +81,9 @@ class Settings(SettingsBase):
     trust_to_measure: str = Field(
         default="", description="Feedback sources that measure and do not train, separated by commas."
     )
-    evidently_url: str | None = Field(default=None, description="Evidently's server; unset: a folder in HOME.")
+    evidently_url: str | None = Field(
+        default=None, description="Address of Evidently's server; unset: a folder in HOME."
+    )
     work_pool: str = Field(
         default="", description="Prefect work pool for flow runs; empty: the worker runs them itself."
     )
@@ -91,10 +93,12 @@ class Settings(SettingsBase):
     work_pool_variables: dict[str, Any] = Field(
         default_factory=dict, description="JSON: defaults of the pool's variables, such as cluster and image of ECS."
     )
-    training_queues: str = Field(default="", description="AWS Batch queues for trainings, in order; empty: train here.")
+    training_queues: str = Field(
+        default="", description="AWS Batch queues for trainings, tried in this order; empty: train on this machine."
+    )
     training_definition: str = Field(default="", description="AWS Batch job definition of a training.")
     machine_wait_s: float = Field(
-        default=240.0, ge=0, le=LONGEST_S, description="Wait for a machine of a queue but the last, in seconds."
+        default=240.0, ge=0, le=LONGEST_S, description="Seconds before a training tries the next queue for a machine."
     )
 
     @field_validator("trust", "trust_to_measure", "training_queues", mode="before")
@@ -120,10 +124,10 @@ class Settings(SettingsBase):
 
     @classmethod
     def of_home(cls) -> "Settings":
-        """Read home and lake alone, with defaults for the rest: enough to stop a system whose settings are refused.
+        """Read home and lake only: enough to stop servers if another setting is invalid.
 
         Raises:
-            PermanentError: EVERGREEN_HOME is empty or not UTF-8 text, or see `read_settings_file`.
+            PermanentError: EVERGREEN_HOME is empty or not UTF-8 text, or `read_settings_file` raises it.
         """
         check_variables({name: value for name, value in os.environ.items() if name.upper() == f"{PREFIX}HOME"})
         kept = read_settings_file(Path(os.environ.get("EVERGREEN_HOME", ".evergreen")))
@@ -138,7 +142,7 @@ class Settings(SettingsBase):
 
     @property
     def training_queue_names(self) -> tuple[str, ...]:
-        """AWS Batch queues in the order in which they are tried; empty where trainings run in the worker itself."""
+        """AWS Batch queues in the order in which they are tried; empty if trainings run on this machine."""
         return _parts(self.training_queues)
 
     @property
@@ -148,12 +152,12 @@ class Settings(SettingsBase):
 
     @property
     def measuring_sources(self) -> tuple[str, ...]:
-        """Feedback sources that may measure: those that may train, and those that only measure."""
+        """Feedback sources that may measure: the sources that may train, and the sources that may only measure."""
         return tuple(dict.fromkeys((*self.training_sources, *_parts(self.trust_to_measure))))
 
 
 def _contradictions(settings: Settings) -> Iterator[str]:
-    """Yield a sentence for each value that another one does not allow."""
+    """Yield a message for each value that is invalid, or does not fit another one."""
     yield from _misfits(settings.training, where=f"[training] of {settings.config or CONFIGURATION_FILE}")
     if bool(settings.training_queue_names) != bool(settings.training_definition.strip()):
         yield "EVERGREEN_TRAINING_QUEUES and EVERGREEN_TRAINING_DEFINITION: expected both or neither"
@@ -168,13 +172,13 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             shown = "" if url is not given else f", got {url!r}"
             yield f"EVERGREEN_{name.upper()}: expected http://... or https://...{shown}"
     if settings.alert_secret is not None and not _is_signing_key(settings.alert_secret.get_secret_value()):
-        yield "EVERGREEN_ALERT_SECRET: expected whsec_ and 24 to 64 bytes in base64; openssl rand -base64 32 makes one"
+        yield "EVERGREEN_ALERT_SECRET: expected whsec_ and 24 to 64 bytes in base64, from `openssl rand -base64 32`"
     if settings.home.exists() and not settings.home.is_dir():
         yield f"EVERGREEN_HOME: expected a folder, got the file {settings.home}"
 
 
 def _is_signing_key(secret: str) -> bool:
-    """Return True for a key of Standard Webhooks."""
+    """Return True for a signing key of Standard Webhooks: whsec_ and 24 to 64 bytes in base64."""
     try:
         key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     except ValueError:
@@ -195,7 +199,7 @@ def _misfits(recipe: TrainingRecipe, *, where: str) -> Iterator[str]:
 
 
 def base_size(name: str) -> tuple[int | None, int | None]:
-    """Return layers and width of a base model, None each where they are not known without a download."""
+    """Return layers and width of a base model; each is None if only a download could show it."""
     if name != PACKAGED and not Path(name).expanduser().is_dir():
         return None, None
     try:
@@ -203,7 +207,7 @@ def base_size(name: str) -> tuple[int | None, int | None]:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         return int(config["num_hidden_layers"]), int(config["hidden_size"])
     except (NotFoundError, OSError, ValueError, KeyError, TypeError):
-        return None, None  # the training that reads the base says what is wrong with it
+        return None, None  # a training reports the error when it reads the base
 
 
 def _parts(text: str) -> tuple[str, ...]:
@@ -211,7 +215,10 @@ def _parts(text: str) -> tuple[str, ...]:
 
 
 class Home:
-    """The home folder: ports and secrets that are chosen once and kept, folders by name. Reading makes nothing."""
+    """Home folder: its folders, and the ports and secrets that are chosen once and kept.
+
+    To construct it writes nothing.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.root = settings.root
@@ -220,21 +227,21 @@ class Home:
         self._fixed_ports = settings.fixed_ports
 
     def folder(self, *parts: str) -> Path:
-        """Return a folder in the home; it is made if missing."""
+        """Return a folder in the home, and make it if it is missing."""
         path = self.root.joinpath(*parts)
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     def ports(self) -> dict[str, int]:
-        """Return the port of each local server: EVERGREEN_<PART>_PORT, what `keep_ports` kept, or a free one."""
+        """Return the port of each local server: EVERGREEN_<PART>_PORT, the kept port, or a free one."""
         return self._chosen_ports(())
 
     def keep_ports(self) -> None:
-        """Keep the ports that are chosen now, so that links stay valid. Makes the home."""
+        """Write the present ports to the home, so that links stay valid. Makes the home."""
         self.choose_ports_again(())
 
     def choose_ports_again(self, parts: Collection[str]) -> dict[str, int]:
-        """Choose new ports for some parts that the user fixed none for, and keep those of the others."""
+        """Choose new ports for some parts, unless the user fixed them; other parts keep their ports."""
         chosen, file = self._chosen_ports(parts), self.folder() / _PORTS_FILE
         if not file.exists() or json.loads(file.read_text()) != chosen:
             write_whole(file, json.dumps(chosen, indent=1))
@@ -252,7 +259,7 @@ class Home:
         return chosen
 
     def secrets(self) -> dict[str, str]:
-        """Return admin token, unit secret and feedback key, made on the first call, readable by the owner alone."""
+        """Return admin token, unit secret and feedback key. The first call makes their file for the owner alone."""
         file = self.folder() / "secrets.json"
         if not file.exists():
             made = {name: secrets.token_urlsafe(24) for name in ("admin_token", "unit_secret", "feedback_key")}
@@ -261,24 +268,24 @@ class Home:
         return found
 
     def unit_secret(self) -> str:
-        """Return the secret that hashes units: EVERGREEN_SECRET, or the one that was made once."""
+        """Return the secret that hashes units: EVERGREEN_SECRET, or the one in the home."""
         given = self._secret.get_secret_value() if self._secret is not None else ""
         return given or self.secrets()["unit_secret"]
 
     def feedback_key(self) -> str:
-        """Return the key of simulated customers: one of EVERGREEN_FEEDBACK_KEYS, or the one that was made once.
+        """Return the feedback key of simulated customers: one of EVERGREEN_FEEDBACK_KEYS, or the one in the home.
 
-        Of several keys it is a customer's, or the first.
+        Of several keys it is the first with the source `customer`; without such a key it is the first of all.
 
         Raises:
-            PermanentError: the router's settings cannot be used.
+            PermanentError: the router's settings are invalid, or EVERGREEN_FEEDBACK_KEYS has no key.
         """
         router = RouterSettings.read()
         if router.sources.origin("FEEDBACK_KEYS") == "default":
             return self.secrets()["feedback_key"]
         sources = {key.get_secret_value(): source.source for key, source in router.feedback_keys.items()}
         if not sources:
-            raise PermanentError("EVERGREEN_FEEDBACK_KEYS names no key: name one, or unset it")
+            raise PermanentError("EVERGREEN_FEEDBACK_KEYS: expected a key, got none: add one, or unset it")
         return min(sources, key=lambda key: sources[key] != "customer")
 
     def url(self, part: str) -> str:
@@ -291,7 +298,7 @@ class Home:
 
 
 def port_is_free(host: str, port: int) -> bool:
-    """Return True if a server could listen there now."""
+    """Return True if a server can listen on this port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -302,9 +309,13 @@ def port_is_free(host: str, port: int) -> bool:
 
 
 def free_port(host: str, *, preferred: int, taken: set[int], seed: str = "") -> int:
-    """Return the preferred port, or a free one of the 199 above it.
+    """Return the preferred port, or a free one of the 199 ports above it.
 
-    Equal seeds look for one in the same order; homes use different seeds, as several may start at the same time.
+    The seed decides the order of the search. Homes use different seeds, so that homes that start concurrently choose
+    different ports.
+
+    Raises:
+        PermanentError: none of these ports is free.
     """
     above = list(range(preferred + 1, preferred + 200))
     for port in [preferred, *random.Random(f"{seed}:{preferred}").sample(above, len(above))]:
@@ -314,14 +325,14 @@ def free_port(host: str, *, preferred: int, taken: set[int], seed: str = "") -> 
 
 
 def apply_environment(settings: Settings, *, keep: bool = True) -> dict[str, str]:
-    """Set what the platform's own libraries read, where the user has not, before they are imported.
+    """Set the environment variables of MLflow, Prefect and other libraries that the user has not set.
 
-    Telemetry is off everywhere; Prefect's profile and every database stay in the home folder; local addresses use no
-    proxy.
+    Call it before these libraries are imported. Telemetry is turned off; Prefect's profile and all databases are in
+    the home folder; local addresses use no proxy.
 
     Args:
         settings: of this installation.
-        keep: make the home and keep its ports; without it nothing is made, for commands that only read.
+        keep: make the home and write its ports; False for commands that only read.
 
     Returns:
         The whole environment, for child processes.
@@ -338,7 +349,7 @@ def apply_environment(settings: Settings, *, keep: bool = True) -> dict[str, str
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
-        "MLFLOW_LOGGING_LEVEL": "WARNING",  # it announces each table, experiment and thread
+        "MLFLOW_LOGGING_LEVEL": "WARNING",  # at INFO, MLflow logs each table, experiment and thread
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "PREFECT_API_URL": f"{home.url('prefect')}/api",
@@ -357,6 +368,6 @@ def apply_environment(settings: Settings, *, keep: bool = True) -> dict[str, str
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    if settings.config is not None:  # a flow run works in another folder, where another file or none would be found
+    if settings.config is not None:  # a flow run has another working folder, and would find another file or none
         os.environ["EVERGREEN_CONFIG"] = str(settings.config.absolute())
     return dict(os.environ)

@@ -1,4 +1,4 @@
-"""Terminal: every line that a command prints to the operator."""
+"""Terminal: lines, progress and reports that a command prints."""
 
 import math
 import sys
@@ -15,17 +15,20 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
-_OWN: list[TextIO] = []  # standard error as it was before libraries got another one
+_OWN: list[TextIO] = []  # standard error as it was before `taking_standard_error` replaced it
 
 
 def own_error_stream() -> TextIO:
-    """Return the stream of own lines beside the result: standard error, whatever libraries write to."""
+    """Return the stream for a command's own messages.
+
+    It is standard error, also while `taking_standard_error` redirects the output of libraries.
+    """
     return _OWN[-1] if _OWN else sys.stderr
 
 
 @contextmanager
 def taking_standard_error(stream: TextIO) -> Iterator[None]:
-    """Make a stream standard error for the body: what libraries write goes there, own lines do not."""
+    """Redirect what libraries write to standard error; a command's own messages are not redirected."""
     before = sys.stderr
     _OWN.append(own_error_stream())
     sys.stderr = stream
@@ -40,25 +43,26 @@ def say(line: str = "", *, err: bool = False) -> None:
     r"""Print one line; control characters in it are shown, not executed.
 
     Args:
-        line: what to print; a line break in it becomes `\n`.
+        line: text to print; a line break in it becomes `\n`.
         err: print to standard error.
     """
     typer.echo(log_line(line), file=own_error_stream() if err else None)
 
 
 class ProgressLine:
-    """Lasting lines, and below them one that rich redraws on a terminal; elsewhere it is printed now and then.
+    """Permanent lines, and below them a progress line that is redrawn.
 
-    Control characters in any line are shown, not executed, and words in brackets are not markup.
+    If `out` is not a terminal, the progress line is printed every `every_s` seconds instead. Control characters in a
+    line are shown, not executed, and words in brackets are not read as markup.
 
     Args:
-        out: where the lines go; None: standard error.
-        every_s: seconds between two states where `out` is not a terminal.
-        indent: spaces before a state.
+        out: stream for the lines; None: standard error.
+        every_s: seconds between two progress lines, if `out` is not a terminal.
+        indent: spaces before a progress line.
     """
 
     def __init__(self, out: TextIO | None = None, *, every_s: float = 10.0, indent: int = 0) -> None:
-        from rich.console import Console  # rich is slow, and few commands show progress
+        from rich.console import Console  # rich is slow to import, and few commands show progress
 
         out = out or own_error_stream()
         self._console = Console(file=out, force_terminal=out.isatty(), highlight=False, soft_wrap=True)
@@ -66,7 +70,7 @@ class ProgressLine:
         self._bar: Progress | None = None
 
     def update(self, share: float, text: str) -> None:
-        """Show a new state: a share, clipped to 0 to 1, and a text."""
+        """Show a share, clipped to 0 to 1, and a text in the progress line."""
         share = min(1.0, max(0.0, share))
         if self._console.is_terminal:
             if self._bar is None:
@@ -77,13 +81,13 @@ class ProgressLine:
             self.print(f"{self._indent}{share:4.0%}  {text}")
 
     def print(self, text: str = "", *, style: str = "") -> None:
-        """Print a lasting line above it."""
+        """Print a permanent line above the progress line."""
         from rich.text import Text
 
         self._console.print(Text(log_line(text), style=style))
 
     def close(self) -> None:
-        """Clear the redrawn line."""
+        """Clear the progress line."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -109,7 +113,7 @@ class ProgressLine:
 
 
 class TerminalReporter:
-    """`Reporter` of a command: lines go to standard error; pages, tables and bars exist in Prefect alone."""
+    """`Reporter` of a command: prints lines to standard error; only Prefect shows pages, tables and bars."""
 
     def page(self, page: str, *, key: str, description: str) -> None:
         """Show nothing."""

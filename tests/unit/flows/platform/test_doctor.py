@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[4]
 def test_disk_is_compared_beside_installation(free_gb: float, enough: bool) -> None:
     finding = disk_finding(Path("/srv"), free_gb)
     assert finding.ok == enough
-    assert finding.sentence == f"{free_gb} GB of disk free in /srv (2 needed beside the installation, 5 with it)"
+    assert finding.sentence == f"{free_gb} GB of disk free in /srv (2 GB needed without the installation, 5 GB with it)"
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/installation.md", "docs/tutorial.md", "docs/operate/sizing.md"])

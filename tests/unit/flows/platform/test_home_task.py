@@ -41,7 +41,7 @@ def test_home_without_data_takes_any_task(tmp_path: Path) -> None:
 def test_snapshot_decides_the_task_of_a_home(tmp_path: Path) -> None:
     learn(home(tmp_path, TICKETS), tmp_path / "rows.csv")
     home(tmp_path, WIDER).check_task()
-    with pytest.raises(PermanentError, match=r"no evergreen.toml in the working folder .* \(its newest snapshot\)"):
+    with pytest.raises(PermanentError, match=r"the task \(no evergreen.toml in .* \(its newest snapshot\)"):
         home(tmp_path, ABSA).check_task()
 
 

@@ -48,7 +48,7 @@ def seen(sign: Sign | None, *, alive: bool = False, age_s: float = 0.0, unchange
         (seen(HERE, unchanged_s=GONE_S), True, False, "its process 4711 has ended"),
         (seen(AWAY, age_s=1e6), True, True, None),
         (seen(AWAY, age_s=1e6, unchanged_s=SILENT_S - 1), False, False, None),
-        (seen(AWAY, unchanged_s=SILENT_S), False, False, "its host away gave no sign for 300 s"),
+        (seen(AWAY, unchanged_s=SILENT_S), False, False, "its host away gave no sign of life for 300 s"),
         (seen(None, alive=True, age_s=1e6), True, True, None),
         (seen(None, age_s=START_GRACE_S - 1), True, True, None),
         (seen(None, age_s=START_GRACE_S), True, True, "no other worker serves its deployment"),
@@ -110,7 +110,7 @@ def test_unavailable_lake_ends_no_run(tmp_path: Path, caplog: pytest.LogCaptureF
     ended = threading.Event()
     ended.set()
     keep_signing(FolderLake(tmp_path), "run-1", ended=ended)
-    assert "no sign of life of run run-1 was left" in caplog.text
+    assert "the sign of life of run run-1 was not written" in caplog.text
 
 
 def test_run_of_a_command_leaves_no_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
