@@ -1,4 +1,4 @@
-"""The local servers as processes: started detached with a log each, found again by pid, ended by pid."""
+"""Local servers as detached processes: their start with a log each, their search by process id, and their end."""
 
 import contextlib
 import hashlib
@@ -25,11 +25,11 @@ from flows.platform.terminal import say
 
 STOP_GRACE_S: Final = 10.0
 STOP_ORDER: Final = ("router", "deployments", "evidently", "prefect", "mlflow")
-_START_LIMIT_S: Final = 240.0  # a part that died is noticed at once; a slow one on a busy machine gets this long
-_SAME_START_S: Final = 5.0  # the kernel derives start times from the clock, which is corrected now and then
-_ENTRY_POINTS: Final = 2  # raise it when a flow of the deployments moves: the old worker cannot load it any more
+_START_LIMIT_S: Final = 240.0  # for slow starts on a busy machine; a part that has ended is noticed at once
+_SAME_START_S: Final = 5.0  # the kernel derives start times from the clock, which may be corrected meanwhile
+_ENTRY_POINTS: Final = 2  # raise it when a flow moves to another module: a worker that runs cannot load it any more
 SERVER_VARIABLES: Final = {"mlflow": ("MLFLOW_TRACKING_URI", ""), "prefect": ("PREFECT_API_URL", "/api")}
-PART: Final = "EVERGREEN_PART"  # marks in its environment what belongs to a part, whoever its parent is by then
+PART: Final = "EVERGREEN_PART"  # environment variable that marks all processes of a part, also orphans
 
 
 class PortTakenError(PermanentError):
@@ -38,30 +38,30 @@ class PortTakenError(PermanentError):
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A process of the platform. `ready_url` answers 200 once it can be used; None where nothing listens."""
+    """Process of the platform. `ready_url` answers 200 when the part is ready; None if the part has no port."""
 
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(repr=False)  # holds secrets
     ready_url: str | None = None
     port: int | None = None
-    page: str | None = None  # what a person opens
+    page: str | None = None  # address for the user's browser
 
     @property
     def entry(self) -> str:
-        """Digest of the command and of what else requires a restart: entry points of deployments, links of a router."""
+        """Digest of what requires a restart when it changes: command, entry points of deployments, a router's links."""
         added = {"deployments": str(_ENTRY_POINTS), "router": self.environment.get("EVERGREEN_LINKS", "")}
         return hashlib.sha256("\0".join([*self.command, added.get(self.name, "")]).encode()).hexdigest()
 
 
 def pages(home: Home) -> dict[str, str | None]:
-    """Return the page that a user opens for every part, in the order in which parts start; None where it has none."""
+    """Return the page of each part in the order in which parts start; None for a part without one."""
     shown = {name: home.url(name) for name in ("mlflow", "prefect", "router", "evidently")}
     return {**shown, "router": f"{shown['router']}/", "deployments": None}
 
 
 def parts(settings: Settings, environment: Mapping[str, str]) -> dict[str, Part]:
-    """Every part of a one-machine platform, in the order in which it starts."""
+    """Return every part of a one-machine platform, in the order in which parts start."""
     home = Home(settings)
     ports = home.ports()
     shown = pages(home)
@@ -77,7 +77,7 @@ def parts(settings: Settings, environment: Mapping[str, str]) -> dict[str, Part]
         "EVERGREEN_ADMIN_TOKEN": secret["admin_token"],
         "EVERGREEN_FEEDBACK_KEYS": json.dumps({secret["feedback_key"]: {"source": "customer"}}),
         "EVERGREEN_LINKS": json.dumps({name: home.url(name.lower()) for name in ("Prefect", "MLflow", "Evidently")}),
-        "EVERGREEN_QUEUE_MS": "1000",  # trainings share these cores: be patient
+        "EVERGREEN_QUEUE_MS": "1000",  # longer than by default, because trainings use the same cores
         **given,
         "EVERGREEN_ROUTER_PORT": str(ports["router"]),
         "EVERGREEN_SECRET": home.unit_secret(),
@@ -128,12 +128,12 @@ def parts(settings: Settings, environment: Mapping[str, str]) -> dict[str, Part]
 
 
 def needed_for_start(part: Part, everything: Mapping[str, Part]) -> tuple[Part, ...]:
-    """Parts that must answer before this one can start."""
+    """Return the parts that must be ready before this part starts."""
     return (everything["prefect"],) if part.name == "deployments" else ()
 
 
 def router_complaint() -> str | None:
-    """Return the sentence about settings that the router cannot use, None where it can start with them."""
+    """Return the error message for invalid settings of the router, or None if all are valid."""
     try:
         RouterSettings.read()
     except PermanentError as error:
@@ -156,7 +156,7 @@ class Supervisor:
         return self._home.root / "run" / f"{name}.json"
 
     def running(self, name: str) -> psutil.Process | None:
-        """Return the process of a part if it is alive and is the one that was started, not a later owner of its pid."""
+        """Return the process of a part if it is alive. A later process with the same process id does not count."""
         try:
             note = json.loads(self._note(name).read_text())
             process = psutil.Process(int(note["pid"]))
@@ -169,7 +169,7 @@ class Supervisor:
         return process if alive else None
 
     def is_wanted(self, name: str) -> bool:
-        """Return True if a part was started and not stopped since, whether or not it still runs."""
+        """Return True if a part was started and not stopped since. It may have ended by itself."""
         return self._note(name).exists()
 
     def is_outdated(self, part: Part) -> bool:
@@ -177,14 +177,14 @@ class Supervisor:
         if self.running(part.name) is None:
             return False
         noted = json.loads(self._note(part.name).read_text()).get("entry")
-        if noted is None:  # by a release that noted no entry: only its deployments have moved
+        if noted is None:  # an earlier release wrote the note without an entry; since then only deployments changed
             return part.name == "deployments"
         return bool(noted != part.entry)
 
     def orphans(self, name: str) -> list[psutil.Process]:
-        """Return leftovers of earlier starts: processes with the part's mark that the running one does not own.
+        """Return leftovers of earlier starts: processes with the part's mark outside of the running process tree.
 
-        A start that was killed before it noted what it started is one of them.
+        This finds also processes of a start that was killed before it wrote HOME/run/<name>.json.
         """
         running, found = self.running(name), []
         ours = [] if running is None else [running, *_below(running)]
@@ -198,24 +198,24 @@ class Supervisor:
         return [process for process in found if process not in ours and not _is_gone(process)]
 
     def start(self, part: Part) -> None:
-        """Start a part if it does not run, or runs as an earlier release started it; `stop` ends it.
+        """Start a part that does not run, and restart an outdated one (`is_outdated`).
 
-        The part outlives this process. Each restart is printed, and ends what the part started, as `stop` does.
-        What an earlier start of a part with a port left is ended first. Where it has no port, what is left goes on: a
-        training is not lost because the worker was.
+        The part continues when this process ends; `stop` ends the part. A restart is printed. It ends the part with its
+        child processes, as `stop` does. If the part has a port, leftovers of earlier starts are ended first. Leftovers
+        of a part without a port continue, so that a training survives the death of the Prefect worker.
 
         Raises:
-            PortTakenError: another program holds its port.
+            PortTakenError: another program uses the port of the part.
         """
         if self.is_outdated(part):
-            say(f"{part.name} runs with the code or command of an earlier start: it is restarted", err=True)
+            say(f"{part.name} runs with the code or command of an earlier release: it is restarted", err=True)
             self.stop(part.name)
         if self.running(part.name):
             return
         if part.port is not None:
-            _end(self.orphans(part.name))  # one that is still starting does not hold the port yet
+            _end(self.orphans(part.name))  # one that is still starting does not use the port yet
         if part.name == "prefect":
-            # The lock names a process id that another process has after a reboot: the server would wait for it
+            # After a reboot another process may have the process id in this lock, and the server would wait for it
             (self._home.folder("prefect", "concurrency_leases") / "expirations.lock").unlink(missing_ok=True)
         if part.port is not None and not port_is_free(self._host, part.port):
             raise PortTakenError(
@@ -243,29 +243,38 @@ class Supervisor:
         timeout_s: float = _START_LIMIT_S,
         on_waiting: Callable[[Sequence[str]], None] = lambda _: None,
     ) -> None:
-        """Wait until every part answers; `on_waiting` gets the names of those that do not yet, when they change.
+        """Wait until every part is ready.
+
+        Args:
+            started: parts to wait for.
+            timeout_s: longest wait, in seconds.
+            on_waiting: called with the names of the parts that are not ready, at the start and at each change.
 
         Raises:
-            UnavailableError: one ended, or was unavailable for too long; the message names its log.
+            UnavailableError: a part ended, or was not ready in time; the message names its log.
         """
         ends = time.monotonic() + timeout_s
         waiting = [part for part in started if part.ready_url]
         on_waiting([part.name for part in waiting])
         while waiting:
             for part in list(waiting):
-                if self.running(part.name) is None:  # whatever answers on its port is another home's
-                    raise UnavailableError(f"{part.name} ended at its start; its log says why: {self.log(part.name)}")
+                if self.running(part.name) is None:  # an answer on its port would come from another home
+                    raise UnavailableError(f"{part.name} ended during its start; see its log {self.log(part.name)}")
                 if answers(str(part.ready_url)):
                     waiting.remove(part)
                     on_waiting([each.name for each in waiting])
             if waiting and time.monotonic() > ends:
                 names = ", ".join(part.name for part in waiting)
-                raise UnavailableError(f"{names} did not answer within {timeout_s:.0f} s; see {self.log(names)}")
+                raise UnavailableError(f"{names}: not ready within {timeout_s:.0f} s; see {self.log(names)}")
             if waiting:
                 time.sleep(0.1)
 
     def stop(self, name: str) -> bool:
-        """End a part and what it started: SIGTERM, then SIGKILL after a grace. Return True if any of it ran."""
+        """End a part and its child processes: SIGTERM, then SIGKILL after a grace period.
+
+        Returns:
+            True if the part or a leftover of it ran.
+        """
         process, orphans = self.running(name), self.orphans(name)
         family = [] if process is None else _below(process)
         _end([*([] if process is None else [process]), *orphans], family)
@@ -274,7 +283,7 @@ class Supervisor:
 
 
 def _end(told: Sequence[psutil.Process], others: Sequence[psutil.Process] = ()) -> None:
-    """End processes, then the others that those did not end themselves: SIGTERM, and SIGKILL after a grace."""
+    """End processes, then the others that still run: SIGTERM, and SIGKILL after a grace period."""
     for group in (told, others):
         for process in group:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -286,7 +295,7 @@ def _end(told: Sequence[psutil.Process], others: Sequence[psutil.Process] = ()) 
 
 
 def _below(process: psutil.Process) -> list[psutil.Process]:
-    """Return all descendants of a process; none where it has just ended."""
+    """Return all descendants of a process; none if it has just ended."""
     try:
         below: list[psutil.Process] = process.children(recursive=True)
     except psutil.NoSuchProcess:
@@ -295,7 +304,7 @@ def _below(process: psutil.Process) -> list[psutil.Process]:
 
 
 def _left_of(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
-    """Those that are still there after the grace."""
+    """Wait for the end of processes; return the processes that still run after the grace period."""
     ends, left = time.monotonic() + STOP_GRACE_S, list(processes)
     while left and time.monotonic() < ends:
         left = [process for process in left if not _is_gone(process)]
@@ -312,9 +321,9 @@ def _is_gone(process: psutil.Process) -> bool:
 
 
 def replace_taken_ports(settings: Settings, names: Collection[str] = PARTS) -> list[str]:
-    """Choose other ports for parts whose port another program holds; return a sentence for each.
+    """Choose other ports for parts whose port another program uses; return a sentence for each.
 
-    A port that EVERGREEN_<PART>_PORT fixes stays.
+    A port that EVERGREEN_<PART>_PORT fixes does not change.
     """
     home, supervisor = Home(settings), Supervisor(settings)
     taken = [
@@ -334,14 +343,14 @@ def replace_taken_ports(settings: Settings, names: Collection[str] = PARTS) -> l
 
 
 def is_served(settings: Settings, environment: Mapping[str, str], name: str) -> bool:
-    """Return True if commands have to use a server, mlflow or prefect: it runs in this home, or the user names one."""
+    """Return True if commands must use the server `name` (mlflow, prefect): it runs here, or a variable names it."""
     variable, path = SERVER_VARIABLES[name]
     own = Home(settings).url(name) + path
     return environment.get(variable, own) != own or Supervisor(settings).running(name) is not None
 
 
 def answers_soon(url: str, *, limit_s: float = 20.0) -> bool:
-    """Return True as soon as a local address answers 200; False if it does not within the limit."""
+    """Wait until a local address answers 200. Return False if it does not within the limit."""
     ends = time.monotonic() + limit_s
     while not answers(url):
         if time.monotonic() > ends:
@@ -357,7 +366,7 @@ def answers(url: str) -> bool:
 
 
 def fetched(url: str) -> httpx.Response | None:
-    """Return the answer of an address; None if it is unavailable for five seconds."""
+    """Return the response of an address; None if it is unavailable, or takes over five seconds."""
     try:
         return httpx.get(url, timeout=5.0, follow_redirects=True, verify=_certificates())
     except (httpx.HTTPError, httpx.InvalidURL):
@@ -366,7 +375,7 @@ def fetched(url: str) -> httpx.Response | None:
 
 @cache
 def _certificates() -> ssl.SSLContext:
-    """Return the trusted certificates, read once: httpx reads them per call, 20 ms each while parts start."""
+    """Return the trusted certificates. They are read once, because httpx would read them per call (20 ms)."""
     return httpx.create_ssl_context()
 
 
@@ -378,13 +387,21 @@ def bring_up(
     wait: bool = True,
     on_waiting: Callable[[Sequence[str]], None] = lambda _: None,
 ) -> list[Part]:
-    """Start the named parts (all by default), each once what it needs answers, and wait until all answer.
+    """Start parts, each when the parts that it needs are ready, and wait until all are ready.
 
-    Without `wait`, started parts may still be starting. `on_waiting` gets the names of those.
+    Args:
+        settings: of this installation.
+        environment: for the processes.
+        names: parts to start; None: all.
+        wait: False to return while parts are still starting.
+        on_waiting: called with the names of the parts that are not ready.
+
+    Returns:
+        The parts.
 
     Raises:
-        PermanentError: a port is taken, or the router cannot use its settings.
-        UnavailableError: a part did not come up.
+        PermanentError: a port is taken, or a setting of the router is invalid.
+        UnavailableError: a part did not become ready.
     """
     complaint = router_complaint() if names is None or "router" in names else None
     if complaint is not None:
@@ -402,6 +419,6 @@ def bring_up(
 
 
 def take_down(settings: Settings) -> list[str]:
-    """End every part that runs, routers first, and say which."""
+    """End every part that runs, the router first; return their names."""
     supervisor = Supervisor(settings)
     return [name for name in STOP_ORDER if supervisor.stop(name)]

@@ -1,1 +1,1 @@
-"""Operation on one host: backup and restore of a home, systemd units, and a supervisor that keeps its parts running."""
+"""Operation on one host: backup and restore of a home, systemd units, restart of parts, health of the router."""

@@ -1,8 +1,11 @@
 """Backup of a home as one tar file, also while its servers and commands write.
 
-The order makes it consistent. Databases come first, through SQLite's backup API, then the routers' log together with
-the keys that are in the lake at that moment, then the ledger, then everything else. What a ledger record names was
-written before the record, and the registry may lag behind the ledger: aliases are set from the ledger's head.
+The order of the files makes the backup consistent:
+
+1. databases, by SQLite's backup API. They may be older than the ledger, because aliases are set from the ledger's head;
+2. the routers' local log, together with the log's keys in the lake at the same moment;
+3. the ledger;
+4. all other files. Everything that a ledger record names was written before the record, so it is among them.
 """
 
 import hashlib
@@ -37,7 +40,7 @@ FORMAT: Final = 1
 _LAKE: Final = "lake/"
 _LOGS: Final = tuple(f"{_LAKE}{folder}" for folder in (PREDICTIONS_FOLDER, FEEDBACK_FOLDER, OUTCOMES_FOLDER))
 _SPOOLS: Final = "serving/replicas/"
-# made again where it is missing: logs of servers, process ids, caches of packages, tokens, scratch of trainings
+# not in a backup, because it is made again: logs of servers, process ids, caches of packages, tokens
 _LEFT_OUT: Final = (
     "logs/",
     "run/",
@@ -46,15 +49,15 @@ _LEFT_OUT: Final = (
     "prefect/concurrency_leases/",
     f"{_LAKE}{TOKENS_FOLDER}",
 )
-_SCRATCH: Final = "jobs/"  # its folders; its files have measured times
+_SCRATCH: Final = "jobs/"  # its folders are left out; its files have measured times, and are kept
 _BESIDE_DATABASES: Final = ("-wal", "-shm", "-journal")
 _SQLITE: Final = b"SQLite format 3\0"
-_ATTEMPTS: Final = 20  # at a moment in which no segment is shipped
+_ATTEMPTS: Final = 20  # to copy the log while no segment is shipped
 
 
 @dataclass(kw_only=True)
 class BackupReport:
-    """Account of a backup: files and bytes, the number of the ledger's head, and sentences about what is elsewhere."""
+    """Account of a backup: its files, their bytes, the number of the ledger's head, and notices for the operator."""
 
     files: int = 0
     size: int = 0
@@ -71,20 +74,20 @@ def back_up(
     on_progress: Callable[[int, int], None] = lambda *_: None,
     files: "Callable[[Path, Path], HomeFiles] | None" = None,
 ) -> BackupReport:
-    """Write a home's backup to a new file, readable by its owner alone: it holds secrets and customers' texts.
+    """Write a home's backup to a new file. Only its owner can read it: it holds secrets and customers' texts.
 
     Args:
         home: folder of the installation.
         into: file to make.
         now: time of the backup.
         release: version of this release.
-        on_progress: called with the bytes written so far and about how many there are.
-        files: lists the files of a home, given a folder for copies; None: `HomeFiles`.
+        on_progress: called with the bytes written so far and the approximate total.
+        files: makes the list of files from the home and a folder for copies; None: `HomeFiles`.
 
     Raises:
         NotFoundError: there is no home.
         PermanentError: the file exists, or is in the home.
-        UnavailableError: the file cannot be written, or segments are shipped all the time.
+        UnavailableError: the file cannot be written, or segments were shipped during each attempt.
     """
     if not home.is_dir():
         raise NotFoundError(f"there is no home at {home}: EVERGREEN_HOME names another folder")
@@ -109,7 +112,7 @@ class HomeFiles:
         self.root, self._scratch = root, scratch
 
     def names(self, folder: str = "") -> list[str]:
-        """Return the regular files below a folder that a backup has, relative, parents before children."""
+        """Return the paths of a folder's files that belong to a backup, relative to the home, parents first."""
         found: list[str] = []
         for parent, folders, files in os.walk(self.root / folder):
             folders.sort()
@@ -119,7 +122,7 @@ class HomeFiles:
         return found
 
     def databases(self) -> Iterator[tuple[str, Path]]:
-        """Yield the SQLite databases as copies of one moment."""
+        """Yield the name of each SQLite database and a consistent copy of it."""
         for number, name in enumerate(self.names()):
             if name.startswith(_LAKE) or not _is_database(self.root / name):
                 continue
@@ -130,12 +133,13 @@ class HomeFiles:
             yield name, copy
 
     def logs(self) -> tuple[list[tuple[str, Path]], list[str]]:
-        """Return the routers' local log, and the log's keys in the lake of the same moment.
+        """Return the routers' local log, and the log's keys in the lake at the same moment.
 
-        Between two equal listings of the lake nothing was shipped, so no row is missing and none is there twice.
+        If the listings of the lake before and after the copy are equal, nothing was shipped meanwhile: no row is
+        missing, and none is in both places.
 
         Raises:
-            UnavailableError: there was no such moment.
+            UnavailableError: segments were shipped during each attempt.
         """
         folder = self._scratch / "spool"
         for _ in range(_ATTEMPTS):
@@ -152,7 +156,10 @@ class HomeFiles:
                 continue
             if before == self._shipped() and set(segments) == set(self.names(_SPOOLS)):
                 return copied, before
-        raise UnavailableError("the routers ship their log all the time: try again, or stop them with `evergreen down`")
+        raise UnavailableError(
+            f"the routers shipped their log during each of {_ATTEMPTS} attempts to copy it: try again, or stop them "
+            "with `evergreen down`"
+        )
 
     def _shipped(self) -> list[str]:
         return [name for folder in _LOGS for name in self.names(folder)]
@@ -166,7 +173,7 @@ class HomeFiles:
         return found
 
     def others(self) -> list[str]:
-        """Return every other file: those of the lake after what names them."""
+        """Return every other file. Call it after `ledger`, so that each file that a record names is in the backup."""
         own = (*_LOGS, _LAKE + LEDGER_FOLDER, _SPOOLS)
         return [
             name
@@ -248,7 +255,7 @@ def _add_bytes(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 class _Hashed:
-    """Reader of so many bytes that hashes them; a file that was cut meanwhile is filled with zeros."""
+    """Reader of a given number of bytes that hashes them. If the file has become shorter, zeros fill the rest."""
 
     def __init__(self, source: BinaryIO, size: int) -> None:
         self._source, self._left = source, size
@@ -264,7 +271,7 @@ class _Hashed:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what was read."""
+        """SHA-256 of the bytes read so far."""
         return self._hash.hexdigest()
 
 
@@ -272,13 +279,13 @@ def elsewhere(lake: str | None, config: Path | None, home: Path, variables: Mapp
     """Yield a sentence for each store of an installation that is not in its home. Pure.
 
     Args:
-        lake: EVERGREEN_LAKE, or None where the lake is in the home.
-        config: evergreen.toml in use.
+        lake: EVERGREEN_LAKE, or None if the lake is in the home.
+        config: evergreen.toml in use, or None without one.
         home: folder of the installation.
         variables: the environment.
     """
     if lake is not None and Path(lake).absolute() != home / "lake":
-        yield f"the lake {lake} is not in the home: copy it after this backup, its folder ledger/ first"
+        yield f"the lake {lake} is not in the home: copy it after this backup, and its folder ledger/ first"
     for name in ("MLFLOW_BACKEND_STORE_URI", "MLFLOW_ARTIFACTS_DESTINATION", "PREFECT_API_DATABASE_CONNECTION_URL"):
         if variables.get(name, "").startswith(("postgresql", "mysql", "s3:")):
             yield f"{name} names a store outside of the home: back it up before this"

@@ -1,4 +1,4 @@
-"""Restore of a home from a backup: into an empty folder, checked file by file, whole or not at all."""
+"""Restore of a home from a backup into an empty folder. Each file is checked; a failed restore leaves no file."""
 
 import hashlib
 import os
@@ -30,7 +30,7 @@ class Restored:
 
 
 def restore_home(backup: Path, home: Path) -> Restored:
-    """Restore a backup into a home that is empty or does not exist. A restore that fails leaves nothing.
+    """Restore a backup into a home that is empty or does not exist. A restore that fails leaves no file.
 
     Raises:
         NotFoundError: there is no such file.
@@ -42,7 +42,7 @@ def restore_home(backup: Path, home: Path) -> Restored:
         raise NotFoundError(f"there is no file {backup}")
     if home.exists() and any(each.name != _STAGED for each in home.iterdir()):
         raise PermanentError(f"the home {home} is not empty: set EVERGREEN_HOME to a new folder, or move it away")
-    staged = home / _STAGED  # in the home, which may be a volume
+    staged = home / _STAGED  # in the home, which may be a volume of its own: a rename works only within one
     try:
         shutil.rmtree(staged, ignore_errors=True)  # of a restore that was killed
         staged.mkdir(parents=True)
@@ -66,15 +66,15 @@ def restore_home(backup: Path, home: Path) -> Restored:
 
 
 def _extract(backup: Path, into: Path) -> dict[str, Any]:
-    """Write the files of a backup and return its manifest, once every file is what was backed up."""
+    """Write the files of a backup, check their digests, and return the manifest."""
     digests, content = dict[str, str](), None
     with tarfile.open(backup, "r:") as archive:
         for member in archive:
             place = PurePosixPath(member.name)
             if not member.isfile() or place.is_absolute() or ".." in place.parts:
-                raise PermanentError(f"{backup} holds {member.name!r}, which no backup does: nothing was restored")
+                raise PermanentError(f"{backup} holds {member.name!r}, so it is not a backup: nothing was restored")
             source = archive.extractfile(member)
-            assert source is not None  # of a regular file
+            assert source is not None  # true for regular files
             if member.name == MANIFEST:
                 content = source.read()
                 continue
@@ -86,7 +86,7 @@ def _extract(backup: Path, into: Path) -> dict[str, Any]:
                     hashed.update(chunk)
                     target.write(chunk)
             path.chmod(member.mode)
-            os.utime(path, (member.mtime, member.mtime))  # a training's last sign of life is as old as it was
+            os.utime(path, (member.mtime, member.mtime))  # status reads the age of a training's file
             digests[member.name] = hashed.hexdigest()
     if content is None:
         raise IntegrityError(f"{backup} is cut short, or not a backup: nothing was restored")

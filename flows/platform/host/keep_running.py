@@ -1,4 +1,4 @@
-"""Supervisor in the foreground: starts parts again that end, until it is asked to stop, then ends all of them."""
+"""Restart of parts that have ended, for `evergreen up --foreground`."""
 
 import threading
 import time
@@ -11,17 +11,17 @@ from flows.platform.processes import Part
 _LOOK_EVERY_S: Final = 1.0
 _FIRST_WAIT_S: Final = 1.0
 _LONGEST_WAIT_S: Final = 60.0
-_REMEMBERED_S: Final = 600.0  # an end that is older does not slow the next start down
+_REMEMBERED_S: Final = 600.0  # earlier ends of a part do not lengthen its wait
 
 
 class Parts(Protocol):
     """Part processes of a home; `Supervisor` is one."""
 
     def running(self, name: str) -> object | None:
-        """Return the process of a part, None where it has ended."""
+        """Return the process of a part, or None if it has ended."""
 
     def is_wanted(self, name: str) -> bool:
-        """Return True if a part was started and not stopped since, whether or not it still runs."""
+        """Return True if a part was started and not stopped since. It may have ended by itself."""
 
     def start(self, part: Part) -> None:
         """Start a part if it does not run."""
@@ -31,8 +31,8 @@ def wait_before_start(ends: Sequence[float], now: float) -> float:
     """Return the seconds to wait before a part starts again: 1, 2, 4, ... 60. Pure.
 
     Args:
-        ends: times at which the part ended, in seconds, any clock.
-        now: time of the same clock.
+        ends: times at which the part ended, in seconds of any clock.
+        now: present time of the same clock.
     """
     recent = sum(now - at <= _REMEMBERED_S for at in ends)
     return min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** max(0, recent - 1)) if recent else 0.0
@@ -48,18 +48,18 @@ def keep_running(
     clock: Callable[[], float] = time.monotonic,
     look_every_s: float = _LOOK_EVERY_S,
 ) -> None:
-    """Start each part again that ends, after a wait that grows with its ends. Ends nothing itself.
+    """Restart each part that has ended, after a wait that grows with the number of its ends.
 
-    Returns when `stop` is set, or when another command has stopped every part.
+    Return when `stop` is set, or when another command has stopped every part. The function itself stops no part.
 
     Args:
         parts: in the order of their start.
         supervisor: of the home.
         stop: set by a signal.
-        tell: receives a line for each end and each start that fails.
-        logs: log of each part, for the lines.
+        tell: receives a line for each end of a part and for each failed start.
+        logs: log of each part, by name.
         clock: monotonic seconds.
-        look_every_s: seconds between two looks.
+        look_every_s: seconds between two checks.
     """
     ends: dict[str, list[float]] = {part.name: [] for part in parts}
     due: dict[str, float] = {}

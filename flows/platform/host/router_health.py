@@ -1,4 +1,4 @@
-"""Health of a home's router, as the router reports it: what it has loaded, and what it cannot follow."""
+"""Health of a home's router, as it reports it: loaded versions, and problems with the ledger."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -13,11 +13,11 @@ _LOAD_LIMIT_S: Final = 60.0
 _LOOK_EVERY_S: Final = 0.1
 
 Ask = Callable[[str], Mapping[str, Any]]
-"""Returns the JSON object at an address; empty where there is none."""
+"""Returns the JSON object at an address; empty without one."""
 
 
 def asked(url: str) -> Mapping[str, Any]:
-    """Return the JSON object at an address; empty where there is none."""
+    """Return the JSON object at an address; empty if there is none, or no answer."""
     answer = fetched(url)
     try:
         found = None if answer is None else answer.json()
@@ -27,7 +27,7 @@ def asked(url: str) -> Mapping[str, Any]:
 
 
 def ledger_problem(settings: Settings, *, ask: Ask = asked) -> str | None:
-    """Return the problem that the router has with the ledger; None without one, and where no router answers."""
+    """Return the problem that the router has with the ledger; None if it has none, or is unavailable."""
     if settings.router_url is None and Supervisor(settings).running("router") is None:
         return None
     problem = ask(f"{settings.router_url or Home(settings).url('router')}/readyz").get("problem")
@@ -46,13 +46,13 @@ def wait_for_version(
 
     Args:
         services: of the home whose router was started.
-        limit_s: seconds to wait at most.
-        ask: asks the router.
-        clock: seconds.
-        sleep: waits some seconds.
+        limit_s: longest wait, in seconds.
+        ask: reads an address of the router.
+        clock: returns the time, in seconds.
+        sleep: waits a number of seconds.
 
     Returns:
-        A sentence if one has loaded none within the limit; empty otherwise.
+        A sentence if a worker has loaded no version within the limit; otherwise empty.
     """
     head = services.ledger.head()
     if head is None or head.state.champion is None:

@@ -7,20 +7,20 @@ from typing import Final
 PLATFORM_UNIT: Final = "evergreen.service"
 ROUTER_UNIT: Final = "evergreen-router.service"
 _STOP_S: Final = 90  # routers drain and ship their log, servers end
-_STOPPED: Final = 130  # exit code of a command that SIGTERM or Ctrl-C stopped before it was up
+_STOPPED: Final = 130  # exit code of a command that SIGTERM or Ctrl-C stopped during its start
 
 
 def service_units(
     command: Sequence[str], *, home: Path, config: Path | None, folder: Path, user: str | None
 ) -> Mapping[str, str]:
-    """Return the text of each unit by file name. Enable one of them: the platform has a router too.
+    """Return the text of each unit by file name. Enable only one of them, because both start a router.
 
     Args:
-        command: that is `evergreen` on this host, such as the path of its script.
+        command: command `evergreen` on this host, such as the path of its script.
         home: folder of the installation.
-        config: evergreen.toml in use, None without one.
+        config: evergreen.toml in use, or None without one.
         folder: working folder of the processes.
-        user: account that runs them; None: the account of the service manager, for units of a user.
+        user: account that runs the processes; None: for units of a user, the account of the service manager.
     """
     given = {"EVERGREEN_HOME": str(home), **({} if config is None else {"EVERGREEN_CONFIG": str(config.absolute())})}
     units = {
@@ -65,7 +65,7 @@ def _unit(
 
 
 def quoted(word: str) -> str:
-    """Return a word as systemd reads it in a list of words (systemd.syntax(7)); plain ones stay as they are."""
+    """Return a word in the quotes that systemd requires in a list of words, systemd.syntax(7), if it requires them."""
     escaped = _specifiers(word).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"' if any(mark in word for mark in " \t\"'\\;") else escaped
 
