@@ -52,7 +52,7 @@ def wait_for_version(
         sleep: waits a number of seconds.
 
     Returns:
-        A sentence if a worker has loaded no version within the limit; otherwise empty.
+        One sentence, if any worker has loaded no version within the limit; otherwise empty.
     """
     head = services.ledger.head()
     if head is None or head.state.champion is None:
