@@ -1,4 +1,4 @@
-"""Seven chapters of the demo: each shows one part of the loop, and a finished one is skipped."""
+"""Seven chapters of the demo. Each shows one part of the loop; a demo that starts again skips finished chapters."""
 
 import json
 import subprocess
@@ -44,20 +44,20 @@ if TYPE_CHECKING:
 
 _TASK: Final = "TASK="
 _SWAP_LIMIT_S: Final = 120.0  # for the router to load a version on a busy machine
-_LOOK_S: Final = 5.0  # between two looks at what may have died
-_HELD_BACK: Final = 2  # versions that the gate may hold back for want of rows before the demo gives up
+_LOOK_S: Final = 5.0  # between two checks for dead servers and runs
+_HELD_BACK: Final = 2  # versions that the gate may hold before the demo fails
 
 
 @dataclass
 class _Progress:
-    """State of a demo between two starts."""
+    """State of a demo that is kept between two starts."""
 
     done: list[int] = field(default_factory=list)
-    first: str | None = None  # the version that chapter 2 made
+    first: str | None = None  # version that chapter 2 made
     second: str | None = None
-    held: int = 0  # the ledger's last record of a version that the gate held back
+    held: int = 0  # number of the last ledger record of a version that the gate held
     first_answer_s: float | None = None
-    data: str | None = None  # the file that version 1 learned from; empty: the bundled rows; None: not kept then
+    data: str | None = None  # file that version 1 learned from; empty: the bundled rows; None: an earlier release ran
 
     @classmethod
     def load(cls, file: Path) -> "_Progress":
@@ -69,7 +69,7 @@ class _Progress:
 
 
 class ChapterError(Exception):
-    """A chapter failed: its number and log."""
+    """Failure of a chapter, with its number and log."""
 
     def __init__(self, number: int, log: Path) -> None:
         super().__init__(number, log)
@@ -77,10 +77,10 @@ class ChapterError(Exception):
 
 
 class Demo:
-    """One run of the story.
+    """One run of the demo.
 
     Raises:
-        PermanentError: it began with other DATA.
+        PermanentError: an earlier run of this demo had other rows.
     """
 
     def __init__(self, options: DemoOptions, pace: Pace, services: Services, *, slowdown: float = 1.0) -> None:
@@ -103,29 +103,29 @@ class Demo:
         self._judging: Background | None = None
 
     def _must_have_begun_with(self, data: str) -> None:
-        """Refuse other rows: customers write what version 1 was trained for."""
+        """Refuse other rows than those of the earlier run: version 1 was trained on its rows."""
         if self.state.data is None and 2 not in self.state.done:
             self.state.data = data
         if self.state.data not in {None, data}:
             begun = f"DATA={self.state.data}" if self.state.data else "the bundled rows, without DATA"
             begun = self.state.data if self.state.data and self.state.data.startswith(_TASK) else begun
             raise PermanentError(
-                f"this demo began with {begun}: go on with that, or start again with --reset (make demo RESET=1)"
+                f"this demo began with {begun}: give the same rows, or start again with --reset (make demo RESET=1)"
             )
 
     # the story
 
     def run(self) -> None:
-        """Tell every chapter that is not done yet."""
+        """Run every chapter that is not done yet."""
         self._open()
         chapters: list[tuple[int, str, Callable[[], None]]] = [
             (1, "Start MLflow, Prefect and the router on this machine.", self._start),
             (2, "Ingest customer feedback and train version 1 inside a budget.", self._train_first),
             (3, "Version 1 is champion: it answers.", self._first_answers),
-            (4, "Customers write, the router answers, the monitor looks at every window.", self._healthy),
+            (4, "Customers write, the router answers, the monitor judges every window.", self._healthy),
             (5, self._drift_sentence(), self._drifted),
             (6, "A retraining learns from the new labels inside its budget.", self._retrain),
-            (7, "The challenger proves itself on live traffic and is promoted.", self._experiment),
+            (7, "The challenger wins an A/B test on live traffic and becomes champion.", self._experiment),
         ]
         for number, sentence, tell in chapters:
             if number > 1 and number in self.state.done:
@@ -140,18 +140,23 @@ class Demo:
         told = [number for number in self.state.done if number > 1]
         if len(told) == 6:
             self.story.line(
-                "This demo ran to its end before. Its servers start; --reset (make: RESET=1) tells it from the start."
+                "This demo is complete. Its servers start again. To repeat the demo, add --reset (make: RESET=1)."
             )
         elif told:
-            self.story.line(f"Going on after chapter {max(told)}. --reset (make: RESET=1) tells it from the start.")
+            self.story.line(
+                f"The demo continues after chapter {max(told)}. To start it again, add --reset (make: RESET=1)."
+            )
         else:
-            self.story.line("Evergreen keeps a deployed text classifier fresh. This is its whole loop, on real parts.")
+            self.story.line(
+                "Evergreen keeps a deployed text classifier fresh. This is the whole loop, on real servers."
+            )
         if self.slowdown > BUSY:
             self.story.line(
-                f"This machine is busy: work takes {self.slowdown:.1f} times as long, so trainings get more time."
+                f"This machine is busy: work takes {self.slowdown:.1f} times as long, so trainings get larger budgets."
             )
         self.story.line(
-            f"Shortened for the demo by profile {self.pace.profile}, the clock is real: {self.pace.changes()}"
+            f"The demo is short because of these settings (profile {self.pace.profile}); its clock is real: "
+            f"{self.pace.changes()}"
         )
         problems = [finding for finding in examine(self.services.settings, ports=False) if not finding.ok]
         if problems:
@@ -171,7 +176,7 @@ class Demo:
 
     def _start(self) -> None:
         services = self.services
-        names = ["mlflow", "prefect", "router"]  # the others start after the first answer
+        names = ["mlflow", "prefect", "router"]  # the other parts start after the first answer
         everything = parts(services.settings, services.environment)
         done = threading.Event()
 
@@ -188,7 +193,9 @@ class Demo:
                 bring_up(services.settings, services.environment)
             elif self.pace.all_at_once:
                 bring_up(services.settings, services.environment, wait=False)
-            bring_up(services.settings, services.environment, names, wait=False)  # they come up while version 1 trains
+            bring_up(
+                services.settings, services.environment, names, wait=False
+            )  # the router starts while version 1 trains
         finally:
             done.set()
             ticker.join()
@@ -202,7 +209,7 @@ class Demo:
             head = self.services.head()
         self.state.first = head.state.champion
         if self.state.first is None:
-            raise PermanentError(f"the gate did not let version 1 pass: {head.reason}")
+            raise PermanentError(f"the gate rejected version 1: {head.reason}")
         tags = self.services.registry.tags(self.state.first)
         self.story.fact(
             f"version {self.state.first}: {self._task.metric_name} {float(tags['f1']):.3f} on the test split, "
@@ -228,7 +235,7 @@ class Demo:
 
     def _ask_shown(self) -> None:
         if not self._shown:
-            self.story.fact("(a file of your own: no sentences to show)")
+            self.story.fact("(no example sentences: the rows are yours)")
         wide = max(map(len, self._task.labels))
         for text, aspect, label in self._shown:
             answer = self.router.predict(text, aspect)
@@ -237,11 +244,11 @@ class Demo:
 
     @property
     def _shown(self) -> tuple[tuple[str, str | None, int], ...]:
-        """Rows with a known answer; none for another task than the bundled sample's."""
+        """Bundled rows with a known answer; none for another task."""
         return self.sample.shown if self._task == self.sample.task else ()
 
     def _healthy(self) -> None:
-        """Watch healthy windows: the first makes the reference; the last verdict comes a chapter later."""
+        """Send healthy traffic. The first window becomes the reference; the next chapter shows the last verdict."""
         bring_up(self.services.settings, self.services.environment)
         self.story.link("reports", self.services.home.url("evidently"))
         report = self.pace.healthy_is_reported
@@ -252,13 +259,13 @@ class Demo:
 
     def _drift_sentence(self) -> str:
         if not self.options.drifts:
-            return "The same customers go on: nothing drifts (DRIFT=none)."
+            return "The traffic continues without drift (DRIFT=none)."
         return f"The traffic drifts: {self.stream.drift_sentence}"
 
     def _drifted(self) -> None:
         drifts = self.options.drifts
         if drifts and (retraining_is_pending(self.services) or self._newer_version()):
-            self.story.fact("the monitor had asked for a retraining when the demo was interrupted")
+            self.story.fact("the monitor required a retraining before the demo was interrupted")
             return
         self._until_stale() if drifts else self._undisturbed()
 
@@ -267,10 +274,16 @@ class Demo:
         verdict = self._judge_meanwhile(window, drifts=False)
         self._say_verdict(verdict)
         if verdict.verdict == "STALE":
-            raise PermanentError("traffic without drift was called stale: that is a false alarm")
+            raise PermanentError(
+                "false alarm: traffic without drift had the verdict STALE; start again with --reset (make demo RESET=1)"
+            )
 
     def _until_stale(self) -> None:
-        """Drifted traffic until the monitor requires a retraining, two windows at most."""
+        """Send drifted traffic until the monitor requires a retraining, for at most two windows.
+
+        Raises:
+            PermanentError: the monitor required none.
+        """
         for _ in range(2):
             verdict = self._judge_meanwhile(
                 self._traffic(self.pace.drifted_s, "drifted traffic", drift=True), drifts=True
@@ -279,35 +292,35 @@ class Demo:
             asked = verdict.action == "retrain" or retraining_is_pending(self.services)
             if verdict.verdict == "STALE" and asked:
                 return
-        raise PermanentError("the drift was not called stale in two windows; see the reports")
+        raise PermanentError("the monitor required no retraining in two drifted windows: see its reports")
 
     def _judge_meanwhile(self, window: Window, *, drifts: bool) -> "Verdict":
-        """Return the monitor's verdict over a window. The customers do not wait for it: they write on, and label."""
+        """Return the monitor's verdict on a window. Meanwhile the customers continue to send requests and feedback."""
 
         def judge() -> "Verdict":
             self._tell_healthy()
             return self._judge(window, retrain=True)
 
         judging = Background(judge)
-        said = "the same traffic while the monitor looks"
+        said = "the same traffic while the monitor judges"
         self._traffic(MONITOR_LIMIT_S, said, drift=drifts, rate=self.pace.waiting_rate, stop=judging.is_over)
         return judging.result()
 
     def _tell_healthy(self) -> None:
-        """Show the verdict over the healthy window, which was judged while traffic went on."""
+        """Show the verdict on the healthy window, which the monitor judged while the traffic continued."""
         if self._judging is None:
             return
         healthy, self._judging = self._judging.result(), None
-        self.story.fact("the healthy window, judged meanwhile:")
+        self.story.fact("the earlier healthy window:")
         self._say_verdict(healthy)
         if healthy.verdict == "STALE":
             raise PermanentError(
-                "healthy traffic was called stale: a false alarm; start again with --reset (make demo RESET=1)"
+                "false alarm: healthy traffic had the verdict STALE; start again with --reset (make demo RESET=1)"
             )
 
     def _retrain(self) -> None:
         if not self.options.drifts:
-            self.story.fact("nothing is stale, so nothing is retrained")
+            self.story.fact("no window is STALE, so there is no retraining")
             return
         for attempt in range(_HELD_BACK + 1):
             held = self._await_version()
@@ -315,14 +328,21 @@ class Demo:
                 self.state.done = sorted({*self.state.done, 5})
                 return
             self._drift_anew()
-            self.story.fact(f"the gate held the new version back: {held}")
+            self.story.fact(f"the gate did not promote the new version: {held}")
             if attempt < _HELD_BACK:
-                self.story.fact("the customers go on, and the monitor looks again")
+                self.story.fact("the traffic continues, and the monitor judges another window")
                 self._until_stale()
-        raise PermanentError(f"the gate held {_HELD_BACK + 1} versions back; the last: {held}")
+        raise PermanentError(f"the gate promoted none of {_HELD_BACK + 1} versions; the last: {held}")
 
     def _await_version(self) -> str | None:
-        """Wait until the retraining has ended; why the gate held its version back, None where it did not."""
+        """Wait until the retraining has ended.
+
+        Returns:
+            None if the gate promoted its version; otherwise the gate's reason.
+
+        Raises:
+            UnavailableError: the retraining made no version in time.
+        """
         began, looked = time.time(), 0.0
         stale_at = self.services.head().at.timestamp()  # the retraining may have started before this chapter
         limit_s = self.services.settings.budget_s + 2 * LATE_S * self.slowdown
@@ -346,20 +366,22 @@ class Demo:
                 looked = time.time()
             show_training(self.services, self.story, stale_at)
             time.sleep(0.5)
-        raise UnavailableError(f"no challenger after {limit_s:.0f} s; the run's log is in Prefect")
+        raise UnavailableError(
+            f"the retraining made no version within {limit_s:.0f} s: see the log of its run in Prefect"
+        )
 
     def _newer_version(self) -> str | None:
-        """Return the challenger, or the champion that is not the first version any more."""
+        """Return the challenger, or the champion if it is not the first version any more; otherwise None."""
         state = self.services.head().state
         return state.challenger or (state.champion if state.champion != self.state.first else None)
 
     def _look_after_the_retraining(self) -> bool:
-        """Start dead runs and a failed retraining again. Return True if another attempt started."""
+        """Start dead servers and a failed retraining again. Return True if another attempt started."""
         try:
             bring_up(self.services.settings, self.services.environment)
             said = retrain_again(self.services)
         except UnavailableError:
-            return False  # a server died between two looks; the next one starts it
+            return False  # a server died between two checks; the next check starts it
         except PermanentError:
             self._drift_anew()
             raise
@@ -368,7 +390,7 @@ class Demo:
         return said is not None
 
     def _drift_anew(self) -> None:
-        """Note that the next start lets the traffic drift on, until it is stale again."""
+        """Save that the next start repeats the demo from chapter 5 on, with drifted traffic."""
         self.state.done = [number for number in self.state.done if number < 5]
         self.state.save(self.state_file)
 
@@ -376,12 +398,12 @@ class Demo:
         records = self.services.ledger.follow()
         crowned = max((r.number for r in records if r.action == "promote"), default=0)
         settled = [r for r in records if r.number > crowned]
-        # a register record is followed by its challenge record at once; alone it means that the gate said no
+        # a challenge record follows a register record at once; without it, the gate did not promote the version
         return settled if settled and time.time() - settled[-1].at.timestamp() > 10.0 else []
 
     def _experiment(self) -> None:
         if not self.options.drifts:
-            self.story.fact("nothing to promote: version 1 stays champion")
+            self.story.fact("there is no challenger: version 1 stays champion")
             return
         second = str(self.state.second)
 
@@ -400,7 +422,7 @@ class Demo:
         self._traffic(self.pace.experiment_s, say, drift=True, stop=over)
         head = self.services.head()
         if head.state.champion != second:
-            raise PermanentError(f"version {second} did not win: {head.reason}")
+            raise PermanentError(f"version {second} did not become champion: {head.reason}")
         self._wait_for_version(second)
         for record in self.services.ledger.follow():
             if second in (record.state.challenger, record.state.champion):
@@ -418,7 +440,7 @@ class Demo:
         rate: float | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Window:
-        """Send traffic and give the window of event time that it filled."""
+        """Send traffic and return the window of event time that it took."""
         start = utc_now()
         began = time.monotonic()
         shown = 0.0
@@ -453,13 +475,13 @@ class Demo:
             f"{arm} v{version} {share:.0%} right of {report.served[arm, version]}"
             for (arm, version), share in sorted(report.accuracy().items())
         )
-        self.story.fact(f"{report.answered} answered ({arms}), {report.feedback} told what was right")
+        self.story.fact(f"{report.answered} answered ({arms}), {report.feedback} with feedback")
         if report.failed:
             self.story.fact("failed: " + ", ".join(f"{why} × {count}" for why, count in report.failed.most_common(3)))
         return Window(start=start, end=end)
 
     def customers(self, *, drift: bool) -> PoolTraffic:
-        """Return the one stream of this demo, switched: its texts never repeat and were never ingested."""
+        """Return the stream of this demo with or without drift. A stream repeats no text, and has no ingested text."""
         if self._customers is None:
             self._customers = self.stream.customers(self.services)
         self._customers.switch(self.stream.drift() if drift else None)
@@ -478,25 +500,29 @@ class Demo:
             self.story.link("report", verdict.report_uri)
 
     def _wait_for_version(self, version: str) -> None:
-        """Wait until the router serves a version alone."""
+        """Wait until the router serves a version.
+
+        Raises:
+            UnavailableError: the router does not serve it in time.
+        """
         ends = time.monotonic() + _SWAP_LIMIT_S
         phrase = None if self._task.phrase is None else "app"
         while time.monotonic() < ends:
             if self.router.is_ready() and self.router.predict("the app is fine", phrase)["model_version"] == version:
                 return
             time.sleep(0.2)
-        raise UnavailableError(f"the router does not serve version {version} after {_SWAP_LIMIT_S:.0f} s")
+        raise UnavailableError(f"the router did not serve version {version} within {_SWAP_LIMIT_S:.0f} s")
 
     def _end(self) -> None:
         self.story.line()
-        self.story.line(f"The end, after {self.story.elapsed_s():.0f} s. The sentences of the start now:")
+        self.story.line(f"End of the demo, after {self.story.elapsed_s():.0f} s. The sentences of chapter 3 now:")
         self._ask_shown()
         if self.state.second is not None:
             self._side_by_side()
         url = self.services.router_url
         self.story.line()
         after = "" if self.options.keep else f" after `{own_command('up')}`"
-        self.story.line(f"Commands that work as they stand{after}, in this folder:")
+        self.story.line(f"Commands that you can run in this folder{after}:")
         phrase = {} if self._task.phrase is None else {self._task.phrase: "mobile app"}
         body = json.dumps({"text": "i love notion, but the mobile app is slow"} | phrase)
         self.story.line(f"  curl -s {url}/v1/predict -H 'Content-Type: application/json' -d '{body}'")
@@ -512,7 +538,7 @@ class Demo:
         versions = [str(self.state.first), str(self.state.second)]
         engines = [Engine.load(self.services.packages.get(v, head.versions[v])) for v in versions]
         self.story.line()
-        self.story.line(f"Drifted sentences, version {versions[0]} beside version {versions[1]}:")
+        self.story.line(f"Drifted sentences, with the answers of versions {versions[0]} and {versions[1]}:")
         customers = self.customers(drift=True)
         shown: list[SimulatedRequest] = []
         while len(shown) < 8:
@@ -535,7 +561,7 @@ def _line(text: str, phrase: str | None) -> str:
 
 
 def _rows_of(options: DemoOptions) -> str:
-    """Return what names the rows of a demo in its state; empty for the default ones."""
+    """Return the name of a demo's rows for its state: a file, a task, or empty for the default rows."""
     if options.data:
         return str(options.data.absolute())
     return "" if options.task == ABSA.name else f"{_TASK}{options.task}"

@@ -1,4 +1,4 @@
-"""Simulated customers of the demo and the command line: from the bundled pool, or from a user's own files."""
+"""Simulated customers of the demo and the command line. Their texts are bundled, or come from a user's file."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,22 +24,22 @@ DEMO_DRIFT_SHARE = 0.8
 
 
 class Stream(Protocol):
-    """Data of a demo: rows to ingest, and customers whose texts were never ingested."""
+    """Data of a demo: rows to ingest, and customers with other texts than these."""
 
     drift_sentence: str
 
     def write_ingest(self, file: Path) -> Path:
-        """Return the file that the first training ingests."""
+        """Return the file that the first training ingests; `file` is a path for it, if it must be written."""
 
     def customers(self, services: Services) -> PoolTraffic:
-        """Return an endless stream; `switch` makes it drift."""
+        """Return an endless stream of requests; its method `switch` makes it drift."""
 
     def drift(self) -> Drift:
-        """Return the drift that this stream can be switched to."""
+        """Return the drift of this stream, for `switch`."""
 
 
 class BundledStream:
-    """A bundled sample; it drifts to a new product area with a vocabulary of its own."""
+    """Bundled sample; it drifts to a new product area with a vocabulary of its own."""
 
     def __init__(self, sample: BundledSample) -> None:
         self._sample = sample
@@ -60,15 +60,15 @@ class BundledStream:
 
 
 class OwnStream:
-    """A user's file: part is ingested, part held back for traffic; it drifts to the rows of another file.
+    """User's file: some rows are ingested, the others are sent as traffic.
 
     Args:
-        data: CSV, JSONL or Parquet with text, aspect, label and perhaps segment.
-        drift_file: rows that traffic drifts to; None mixes a change of concept and of vocabulary into the user's own.
-        mapping: task, and the form of the files.
+        data: CSV, JSONL or Parquet with text, aspect, label and optionally segment.
+        drift_file: rows that the traffic drifts to; None: the user's own rows with new words and changed meanings.
+        mapping: task, and columns of the files.
 
     Raises:
-        InvalidDataError: a file cannot be used.
+        InvalidDataError: a file is invalid, or has too few texts.
     """
 
     def __init__(self, data: Path, drift_file: Path | None, mapping: DataMapping = DEFAULT_MAPPING) -> None:
@@ -78,21 +78,23 @@ class OwnStream:
         if drift_file is not None:
             read_examples(drift_file, mapping=mapping)
         if not self._held_back.height or not self._ingest.height:
-            raise InvalidDataError(f"{data} has too few texts: a part is trained on, a part held back as traffic")
+            raise InvalidDataError(
+                f"{data} has too few texts: the demo needs some for the training and others for the traffic"
+            )
         self.drift_sentence = (
             f"{DEMO_DRIFT_SHARE:.0%} of it comes from {drift_file.name}."
             if drift_file is not None
-            else f"new words everywhere, and a third of the {mapping.task.phrase or 'label'}s change their meaning."
+            else f"all texts get new words, and a third of the {mapping.task.phrase or 'label'}s change their meaning."
         )
 
     def write_ingest(self, file: Path) -> Path:
-        """Return the rows that are not held back, as a CSV file; with the labels' names, which every coding knows."""
+        """Write the rows for the training to a CSV file. It has the names of the labels, which are always valid."""
         names = pl.col("label").replace_strict(dict(enumerate(self._mapping.task.labels)), return_dtype=pl.String)
         self._ingest.select(*self._mapping.inputs, names, "segment").write_csv(file)
         return file
 
     def customers(self, services: Services) -> PoolTraffic:
-        """Return customers over the rows that were held back."""
+        """Return customers over the rows for the traffic."""
         return file_traffic(
             self._held_back,
             self._drift_file,
@@ -103,14 +105,14 @@ class OwnStream:
         )
 
     def drift(self) -> Drift:
-        """Return the other file's rows, or new words and a change of concept."""
+        """Return a drift to the rows of the other file, or a drift of words and meanings."""
         if self._drift_file is not None:
             return Drift(new_area_share=DEMO_DRIFT_SHARE)
         return Drift(vocabulary_share=1.0, concept_share=0.35)
 
 
 def ingested(services: Services) -> frozenset[int]:
-    """Return the key of every text in the newest snapshot: none may be served as new."""
+    """Return the keys of all texts in the newest snapshot, which customers must not send."""
     manifest = latest_manifest(services.lake)
     if manifest is None:
         return frozenset()
@@ -118,13 +120,13 @@ def ingested(services: Services) -> frozenset[int]:
 
 
 def _seed(services: Services) -> int:
-    """Another stream after each ledger record, the same one for the same history."""
+    """Return the number of the ledger's head as a seed: the same history gives the same stream."""
     head = services.ledger.head()
     return head.number if head else 0
 
 
 def refuse_real_data(services: Services) -> None:
-    """Refuse sample texts for a home that holds a user's own rows: trusted feedback about them would train.
+    """Refuse to send sample texts to a home with a user's own rows: their feedback would train the user's model.
 
     Raises:
         PermanentError: the lake holds rows of a file that is not bundled, and no demo made the home.
@@ -135,22 +137,22 @@ def refuse_real_data(services: Services) -> None:
     files = (Path(str(source["uri"])) for manifest in manifests(services.lake) for source in manifest.sources)
     if theirs := next((file for file in files if file.suffix and file.parts[-3:] not in bundled), None):
         raise PermanentError(
-            f"{services.settings.root} holds rows of {theirs}: simulated customers would send sample texts whose "
-            "feedback trains your model; use a demo's home (EVERGREEN_HOME), or --force"
+            f"{services.settings.root} holds rows of {theirs}: simulated customers would send sample texts, and your "
+            "model would learn from their feedback; use the home of a demo (EVERGREEN_HOME), or --force"
         )
 
 
 def named_customers(services: Services, *, drift: str, strength: float, seed: int | None) -> Iterator[SimulatedRequest]:
-    """Return customers over the bundled pool with a drift by its name, for the command line.
+    """Return customers over the bundled pool with a named drift, for the command line.
 
     Raises:
-        PermanentError: an unknown drift, a strength outside 0 to 1, or a task without bundled rows.
+        PermanentError: the drift is unknown, the strength is not in 0 to 1, or the task has no bundled rows.
     """
     task = services.settings.task
     sample = next((each for each in BUNDLED.values() if each.task == task), None)
     if sample is None:
         raise PermanentError(
-            f"simulated customers write bundled texts of the tasks {', '.join(BUNDLED)}; this home's task is "
+            f"simulated customers have texts for the tasks {', '.join(BUNDLED)} only; the task of this home is "
             f"{task.describe()}: send requests of your own"
         )
     try:

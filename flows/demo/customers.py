@@ -1,4 +1,4 @@
-"""Simulated customers over HTTP: they ask the router at a steady rate and send the right label later."""
+"""Simulated customers over HTTP: they send requests to the router at a steady rate, and feedback later."""
 
 import asyncio
 import contextlib
@@ -15,16 +15,16 @@ from absa.data.traffic.pool_traffic import SimulatedRequest
 from absa.errors import UnavailableError
 
 _CONNECTIONS: Final = 32
-_MOST_WAITING: Final = 256  # customers in flight; with more this process, not the router, would be the limit
+_MOST_WAITING: Final = 256  # requests in flight; with more, this process would be slower than the router
 _TIMEOUT_S: Final = 10.0
 
 
 @dataclass
 class TrafficReport:
-    """Counts of the requests. `right` counts answers equal to the true label, by arm and version."""
+    """Counts of requests. `served` and `right` are by arm and version; an answer is right if it is the true label."""
 
     sent: int = 0
-    held_back: int = 0  # not sent, because this process was behind
+    held_back: int = 0  # not sent, because `_MOST_WAITING` requests were in flight
     answered: int = 0
     feedback: int = 0
     failed: Counter[str] = field(default_factory=Counter)
@@ -32,17 +32,17 @@ class TrafficReport:
     right: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def accuracy(self) -> dict[tuple[str, str], float]:
-        """Share of right answers by (arm, version)."""
+        """Return the share of right answers, 0 to 1, by (arm, version)."""
         return {key: self.right[key] / count for key, count in self.served.items()}
 
     @property
     def share_right(self) -> float:
-        """Share of right answers over all arms; 0 where nothing was answered."""
+        """Share of right answers over all arms, 0 to 1; 0 without an answer."""
         return sum(self.right.values()) / self.answered if self.answered else 0.0
 
 
 class _Connections(contextlib.AsyncExitStack):
-    """Connections to a router, a client each: one client's pool looks at all its connections for each request."""
+    """Connections to a router, a client each: the pool of a single client would search all connections per request."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class _Connections(contextlib.AsyncExitStack):
         """Send JSON on the connection that became free last.
 
         Raises:
-            httpx.HTTPError: there is no answer.
+            httpx.HTTPError: the router is unavailable.
         """
         client = await self._free.get()
         try:
@@ -113,7 +113,7 @@ async def _send(
                     report.failed[f"feedback {type(error).__name__}"] += 1
 
         while (elapsed := time.monotonic() - started) < duration_s and not stop():
-            due = int(elapsed * rate) + 1  # open loop: lateness of an answer never slows the customers down
+            due = int(elapsed * rate) + 1  # open loop: late answers do not slow the customers down
             while report.sent + report.held_back < due:
                 if in_flight >= _MOST_WAITING:
                     report.held_back += 1
@@ -142,18 +142,18 @@ def send_traffic(
     """Send simulated requests to a router and, after each one's delay, its feedback.
 
     Args:
-        customers: where the requests come from.
+        customers: source of the requests.
         url: the router's address.
-        feedback_key: names the source of the feedback.
-        predict_key: key of a router that requires one.
+        feedback_key: key for POST /v1/feedback.
+        predict_key: key for POST /v1/predict, if the router requires one.
         rate: requests per second.
-        duration_s: how long requests are sent; feedback that is on its way is waited for.
-        delay_scale: multiplies the feedback's delays.
+        duration_s: seconds in which requests are sent. The function then waits for the last answers and feedback.
+        delay_scale: factor of the delays of feedback.
         on_tick: called about ten times a second.
-        stop: ends the sending early once it returns True.
+        stop: ends the requests early when it returns True.
 
     Raises:
-        UnavailableError: not one request was answered.
+        UnavailableError: no request was answered.
     """
     report = asyncio.run(_send(customers, url, feedback_key, predict_key, rate, duration_s, delay_scale, on_tick, stop))
     if report.sent and not report.answered:

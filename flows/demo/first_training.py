@@ -1,4 +1,4 @@
-"""The demo's trainings: the first one runs in a process of its own, and the progress of each is shown."""
+"""Trainings of the demo: the first one runs in a child process; the progress of each is shown."""
 
 import subprocess
 import sys
@@ -13,7 +13,11 @@ from flows.training.run_progress import read_progress
 
 
 def train_in_process(services: Services, story: Story, stream: Stream, *, budget_s: float) -> None:
-    """`evergreen train` in a process of its own, its words in a log, its progress shown here."""
+    """Run `evergreen train` in a child process with its output in a log, and show its progress.
+
+    Raises:
+        PermanentError: the training failed.
+    """
     log = services.home.folder("logs") / "train.log"
     folder = services.home.folder("demo")
     source = stream.write_ingest(folder / "feedback.csv")

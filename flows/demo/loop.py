@@ -1,4 +1,4 @@
-"""The demo: the whole loop in seven chapters, on real servers, with windows and ramp shortened by a profile."""
+"""Demo: the whole loop in seven chapters, on real servers, with a profile that shortens windows and ramp."""
 
 import json
 import os
@@ -25,24 +25,24 @@ from flows.platform.processes import PortTakenError, replace_taken_ports, take_d
 from flows.platform.services import Services, build_services
 from flows.platform.settings import Settings
 
-_STARTS: Final = 3  # with other ports, where another program takes one between choice and start
+_STARTS: Final = 3  # each with other ports, if another program takes a port between its choice and its use
 
 
 def run_demo(options: DemoOptions) -> int:
-    """Tell the story; gives the exit code.
+    """Run the demo and return its exit code.
 
     Raises:
-        PermanentError: an unknown scale or task, a home whose data are not a demo's, an evergreen.toml of another
-            task or beside that of a former demo, other rows than the demo began with, or a machine that the doctor
-            turns down.
+        PermanentError: the scale or the task is unknown; the home holds data of a user; evergreen.toml describes
+            another task, or there is a second one of a former demo; the demo began with other rows; or `evergreen
+            doctor` finds a problem with the machine.
         InvalidDataError: DATA or DRIFT cannot be read.
     """
     if options.scale not in PACES:
-        raise PermanentError(f"SCALE must be one of {', '.join(PACES)}, got {options.scale!r}")
+        raise PermanentError(f"SCALE: expected one of {', '.join(PACES)}, got {options.scale!r}")
     if options.task not in BUNDLED:
-        raise PermanentError(f"TASK must be one of {', '.join(BUNDLED)}, got {options.task!r}")
+        raise PermanentError(f"TASK: expected one of {', '.join(BUNDLED)}, got {options.task!r}")
     if options.task != ABSA.name and options.data is not None:
-        raise PermanentError(f"TASK={options.task} and DATA={options.data} name two sets of rows: give one of them")
+        raise PermanentError(f"TASK={options.task} and DATA={options.data} each choose the rows: give only one of them")
     for path in (options.data, Path(options.drift) if options.drift not in {None, "none"} else None):
         if path is not None and not path.is_file():
             raise InvalidDataError(f"{path} does not exist: name a CSV file with labelled texts")
@@ -57,9 +57,9 @@ def run_demo(options: DemoOptions) -> int:
         code = _run_once(options, slower)
         if code is not None:
             return code
-        os.environ.clear()  # it names addresses with the port that was taken
+        os.environ.clear()  # the demo has set addresses with the port that was taken
         os.environ.update(environment)
-    raise PermanentError(f"other programs took a port of the demo in {_STARTS} starts; try again later")
+    raise PermanentError(f"another program took a port of the demo in each of {_STARTS} starts: try again later")
 
 
 def _run_once(options: DemoOptions, slower: float) -> int | None:
@@ -77,10 +77,10 @@ def _run_once(options: DemoOptions, slower: float) -> int | None:
     except ChapterError as error:
         demo.story.line()
         if isinstance(error.__cause__, PortTakenError):
-            demo.story.line(f"{error.__cause__}. The demo starts again with another port.")
+            demo.story.line(f"{error.__cause__}. Now the demo starts again with another port.")
             return None
         demo.story.line(f"Chapter {error.number} failed: {error.__cause__}")
-        demo.story.line(f"Log: {error.log}   Again: {own_command('demo', *_words(options))}")
+        demo.story.line(f"Log: {error.log}   To try again: {own_command('demo', *_words(options))}")
         code = 1
     except KeyboardInterrupt:
         demo.story.line()
@@ -89,14 +89,14 @@ def _run_once(options: DemoOptions, slower: float) -> int | None:
         stopped = take_down(demo.services.settings)
         demo.story.line()
         demo.story.line(
-            f"Stopped {', '.join(stopped) or 'nothing'}. Models, lake and ledger stay in {_relative(demo)}; "
-            f"`{own_command('up')}` brings everything back."
+            f"Stopped: {', '.join(stopped) or 'nothing'}. Models, lake and ledger stay in {_relative(demo)}; "
+            f"`{own_command('up')}` starts the servers again."
         )
     return 0 if code == 130 and len(demo.state.done) == 7 else code
 
 
 def _shortened(options: DemoOptions, pace: Pace) -> Services:
-    """Write the demo's configuration into the home; beside a user's own file, set the environment instead."""
+    """Write the demo's configuration into the home. If the user has a file, set environment variables instead."""
     settings = Settings.load()
     home = settings.root
     home.mkdir(parents=True, exist_ok=True)
@@ -111,20 +111,20 @@ def _shortened(options: DemoOptions, pace: Pace) -> Services:
 
 
 def _take_users_configuration(*, reset: bool) -> None:
-    """Let a user's file in the working folder take precedence over that of a former demo, which a reset deletes."""
+    """Use the user's file in the working folder instead of a former demo's file, which a reset deletes."""
     own, former = Path(CONFIGURATION_FILE), Settings.of_home().root / CONFIGURATION_FILE
     if os.environ.get(CONFIG_VARIABLE) or not (own.is_file() and is_marked(former)) or own.samefile(former):
         return
     if not reset:
         raise PermanentError(
-            f"{own.absolute()} is there beside {former}, which a former demo wrote: RESET=1 (--reset) deletes that "
-            "demo, and EVERGREEN_HOME=FOLDER gives this one a home of its own"
+            f"there are two configurations: {own.absolute()}, and {former}, which a former demo wrote: RESET=1 "
+            "(--reset) deletes the former demo, and EVERGREEN_HOME=FOLDER gives this demo another home"
         )
     os.environ[CONFIG_VARIABLE] = str(own.absolute())
 
 
 def _must_be_a_demos(settings: Settings) -> None:
-    """Refuse a home with a user's data: a demo changes its settings and champion, and RESET=1 deletes it."""
+    """Refuse a home with a user's data: a demo would change its settings and champion, and RESET=1 would delete it."""
     file = settings.root / SETTINGS_FILE
     theirs = file.exists() and not is_marked(file)
     if not theirs and not is_demo_home(settings.root):
@@ -133,21 +133,21 @@ def _must_be_a_demos(settings: Settings) -> None:
     if theirs:
         raise PermanentError(
             f"{settings.root} holds settings or data that are not a demo's: "
-            "`export EVERGREEN_HOME=$HOME/evergreen-demo` gives the demo a home of its own"
+            "`export EVERGREEN_HOME=$HOME/evergreen-demo` gives the demo another home"
         )
 
 
 def _must_take_bundled_rows(settings: Settings, task: TaskSpec) -> None:
-    """Refuse a user's file that describes another task: bundled rows would be read as rows of that task."""
+    """Refuse the bundled rows if the user's evergreen.toml describes another task than theirs."""
     if settings.config is not None and not is_marked(settings.config) and settings.task != task:
         raise PermanentError(
-            f"{settings.config} describes task {settings.task.name}, and the bundled rows are of task {task.name}: "
-            "DATA=FILE (--data FILE) takes your rows, or start the demo where this file is not read"
+            f"{settings.config} describes task {settings.task.name}, but the bundled rows are for task {task.name}: "
+            "use your own rows (DATA=FILE, --data FILE), or start the demo in a folder without this file"
         )
 
 
 def _forget(settings: Settings) -> None:
-    """Remove the leftovers of an earlier demo; only names that are ours."""
+    """Delete an earlier demo: only files and folders that Evergreen makes."""
     take_down(settings)
     ours = ("lake", "mlflow", "prefect", "evidently", "serving", "models", "jobs", "metrics", "run", "logs", "demo")
     for name in ours:
@@ -156,7 +156,7 @@ def _forget(settings: Settings) -> None:
         (settings.root / name).unlink(missing_ok=True)
     former = settings.root / CONFIGURATION_FILE
     if is_marked(former) and not (settings.config is not None and former.samefile(settings.config)):
-        former.unlink()  # the file in use is written again
+        former.unlink()  # a file in use is not deleted: the demo writes it again
 
 
 def _toml(task: TaskSpec) -> str:
@@ -165,7 +165,7 @@ def _toml(task: TaskSpec) -> str:
 
 def _stay(story: Story) -> None:
     story.line()
-    story.line("Everything stays up. Ctrl-C stops it.")
+    story.line("The demo keeps its servers running. Ctrl-C stops it.")
     try:
         while True:
             time.sleep(3600)

@@ -1,4 +1,4 @@
-"""Load of this machine: the share of its cores that other processes leave."""
+"""Load of this machine: the slowdown by other processes."""
 
 import hashlib
 import os
@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Final
 
-_WORK_S: Final = 0.25  # of processor time per core
+_WORK_S: Final = 0.25  # processor time of the measurement, per core
 _BLOCK: Final = bytes(65_536)
 _MOST: Final = 6.0
 
@@ -18,16 +18,16 @@ def _cores() -> int:
 
 
 def slowdown() -> float:
-    """Measure how many times longer work on every core takes than on an idle machine, 1 to 6.
+    """Measure the slowdown by other processes: time of work on all cores, divided by its time on an idle machine.
 
-    Takes a quarter of a second on an idle machine.
+    The measurement takes a quarter of a second on an idle machine. The result is 1 to 6.
     """
     ratios: list[float] = []
 
     def work() -> None:
         began, used = time.perf_counter(), time.thread_time()
         while time.thread_time() - used < _WORK_S:
-            hashlib.sha256(_BLOCK).digest()  # without the interpreter's lock, so that threads run side by side
+            hashlib.sha256(_BLOCK).digest()  # releases the interpreter's lock, so that threads run in parallel
         ratios.append((time.perf_counter() - began) / _WORK_S)
 
     threads = [threading.Thread(target=work) for _ in range(_cores())]

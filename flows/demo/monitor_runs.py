@@ -1,4 +1,4 @@
-"""The demo's monitor: the deployment judges a window now, in the background where traffic goes on meanwhile."""
+"""Monitor and retrainings of the demo: runs of the deployments, started now instead of by their schedule."""
 
 import threading
 import time
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 MONITOR_LIMIT_S: Final = 360.0  # for the monitor to judge a window on a busy machine
 _REGISTERED_WITHIN_S: Final = 240.0
 _LOOK_EVERY_S: Final = 0.5
-LATE_S: Final = 90.0  # a retraining that is later than that behind its budget is dead: it starts in seconds here
+LATE_S: Final = 90.0  # a retraining that has run so long beyond its budget is dead; in the demo it starts in seconds
 
 
 class Background:
-    """A window that is judged in a thread; `result` waits for the verdict and raises what was raised."""
+    """Judgement of a window in a thread. `result` waits for the verdict, and raises the error of the thread."""
 
     def __init__(self, call: Callable[[], "Verdict"]) -> None:
         self._found: Verdict | BaseException | None = None
@@ -28,31 +28,31 @@ class Background:
         def work() -> None:
             try:
                 self._found = call()
-            except BaseException as error:  # handed on by result()
+            except BaseException as error:  # result() raises it
                 self._found = error
 
         self._thread = threading.Thread(target=work, daemon=True)
         self._thread.start()
 
     def is_over(self) -> bool:
-        """Return True if `result` returns without a wait."""
+        """Return True if the thread has ended, so that `result` does not wait."""
         return not self._thread.is_alive()
 
     def result(self) -> "Verdict":
-        """Return the verdict, once it is there."""
+        """Wait for the thread and return its verdict."""
         self._thread.join()
         if isinstance(self._found, BaseException):
             raise self._found
         if self._found is None:
-            raise UnavailableError("the background call gave nothing")
+            raise UnavailableError("the monitor ended without a verdict")
         return self._found
 
 
 def run_monitor(services: Services, window: Window, *, retrain: bool, report: bool = True) -> "Verdict":
-    """Run the monitor deployment for a window, wait for its end and return its verdict record.
+    """Run the monitor deployment for a window, wait for its end and return the verdict.
 
     Raises:
-        UnavailableError: Prefect is unavailable, or the monitor gave no verdict in time.
+        UnavailableError: Prefect is unavailable, or the monitor wrote no verdict in time.
     """
     from monitoring.verdicts import VerdictStore
 
@@ -64,12 +64,14 @@ def run_monitor(services: Services, window: Window, *, retrain: bool, report: bo
     found = VerdictStore(services.lake).latest(window)
     if found is None:
         page = services.home.flow_run_page(run_id)
-        raise UnavailableError(f"the monitor gave no verdict ({state.name if state else 'no state'}): {page}")
+        raise UnavailableError(
+            f"the monitor wrote no verdict (state of its run: {state.name if state else 'unknown'}): see {page}"
+        )
     return found
 
 
 def last_retraining(services: Services) -> "Verdict | None":
-    """Return the last verdict that a retraining was begun for, whatever became of it."""
+    """Return the last verdict for which a retraining was started, or None."""
     from monitoring.verdicts import VerdictStore
 
     history = VerdictStore(services.lake).history(limit=20)
@@ -77,19 +79,19 @@ def last_retraining(services: Services) -> "Verdict | None":
 
 
 def retraining_is_pending(services: Services) -> bool:
-    """Return True if a retraining may still lead to a version: it runs, or may be tried again."""
+    """Return True if a retraining runs, or if a failed one may be tried again."""
     asked = last_retraining(services)
     return asked is not None and (asked.attempts[-1].state == "started" or asked.retraining_is_due)
 
 
 def retrain_again(services: Services) -> str | None:
-    """Start the next attempt of a failed or dead retraining, as the monitor would at its next window.
+    """Start the next attempt of a failed or dead retraining, as the monitor would do at its next window.
 
     Returns:
-        What was done in a sentence; None where nothing failed, or the next attempt was begun by another.
+        A sentence about the new attempt; None if nothing failed, or another process has started the attempt.
 
     Raises:
-        PermanentError: as many attempts as there may be have failed.
+        PermanentError: the last permitted attempt has failed.
         UnavailableError: Prefect is unavailable.
     """
     from absa.records.verdict import MAX_ATTEMPTS
@@ -110,7 +112,7 @@ def retrain_again(services: Services) -> str | None:
 
 
 def _start_monitor(services: Services, parameters: dict[str, Any]) -> str:
-    """Start the monitor once its deployment is registered: its process does that after its start."""
+    """Start the monitor; wait for the Prefect worker, which registers the deployment after its start."""
     ends = time.monotonic() + _REGISTERED_WITHIN_S
     while True:
         try:

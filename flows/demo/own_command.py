@@ -1,4 +1,4 @@
-"""Command line of this installation, as a shell takes it."""
+"""Command `evergreen` of this installation, for the user's shell."""
 
 import os
 import shlex
@@ -16,12 +16,12 @@ def own_command(
     folder: Path | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> str:
-    """Return a command of this installation: by its name where the path leads to it, otherwise by its file.
+    """Return a command line: `evergreen` if PATH finds this installation, otherwise the path of its script.
 
     Args:
-        words: after the name.
-        python: interpreter of the installation; None: this one.
-        folder: working folder of the shell; None: this one.
+        words: arguments of the command.
+        python: interpreter of the installation; None: interpreter of this process.
+        folder: working folder of the shell; None: working folder of this process.
         environment: of this process.
     """
     script = (python or Path(sys.executable)).with_name(NAME)

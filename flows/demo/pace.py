@@ -34,21 +34,21 @@ class Pace:
     profile: str
     budget_s: float
     first_budget_s: float
-    settle_s: float  # the last feedback of a window and the router's next shipment
-    rate: float
-    waiting_rate: float  # while the monitor looks
+    settle_s: float  # wait for the last feedback of a window and the router's next shipment
+    rate: float  # requests per second
+    waiting_rate: float  # requests per second while the monitor judges
     healthy_windows: int
     healthy_is_reported: bool
-    all_at_once: bool  # every part starts with the first ones, though the training then has less of the processor
-    delay_scale: float  # multiplies the customers' delays before they say what was right
+    all_at_once: bool  # start all parts before the first training, although it then has less processor time
+    delay_scale: float  # factor of the delay between an answer and its feedback
     healthy_s: float
     drifted_s: float
     experiment_s: float
 
     def on_machine(self, slowdown: float) -> "Pace":
-        """Return this pace for a machine that is so many times slower than an idle one: trainings get that much more.
+        """Return the pace for a machine that is `slowdown` times slower than an idle one, with longer trainings.
 
-        Windows and experiments keep their length: the traffic is bounded by its rate.
+        Windows and experiments keep their length, because the rate of the traffic stays the same.
         """
         if slowdown <= BUSY:
             return self
@@ -56,15 +56,15 @@ class Pace:
         return replace(self, budget_s=budget_s, first_budget_s=first_budget_s)
 
     def configuration(self) -> str:
-        """Return this pace as the start of an evergreen.toml."""
+        """Return the pace as the start of an evergreen.toml."""
         return f'profile = "{self.profile}"\n\n[training]\nbudget_s = {self.budget_s:g}\n'
 
     def variables(self) -> dict[str, str]:
-        """Return this pace as variables."""
+        """Return the pace as environment variables."""
         return {"EVERGREEN_PROFILE": self.profile, "EVERGREEN_BUDGET_S": f"{self.budget_s:g}"}
 
     def changes(self) -> str:
-        """Return what this pace changes, in one line."""
+        """Return the settings that the pace changes, in one line."""
         return ", ".join([*differences(self.profile), f"budget_s={self.budget_s:g}"])
 
 
@@ -96,7 +96,7 @@ PACES: Final = {
         all_at_once=True,
         delay_scale=0.2,
         healthy_s=2.0,
-        drifted_s=12.0,  # in 3 s too few recent rows came for the gate to be sure of version 2
+        drifted_s=12.0,  # in 3 s, too few recent rows arrived for a PROMOTE of version 2
         experiment_s=90.0,
     ),
 }

@@ -1,4 +1,4 @@
-"""Story of the demo: numbered chapters, live progress, elapsed time, links to pages."""
+"""Printed story of the demo: numbered chapters, live progress, elapsed time, links to pages."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ class Story:
     """Printed story.
 
     Args:
-        out: where to print; None: standard output.
+        out: stream for the story; None: standard output.
         chapters: number of chapters.
     """
 
@@ -26,7 +26,7 @@ class Story:
         return time.monotonic() - self._started
 
     def line(self, text: str = "", *, style: str = "") -> None:
-        """Print a lasting line in place of the progress."""
+        """Print a permanent line in place of the progress line."""
         self._out.close()
         self._out.print(text, style=style)
 
@@ -40,7 +40,7 @@ class Story:
         self.line(f"      done in {time.monotonic() - began:.0f} s ({self.elapsed_s():.0f} s since the start)")
 
     def link(self, what: str, url: str) -> None:
-        """Print the address of a page that is up now."""
+        """Print a page's name and address."""
         self.fact(f"{what:<12} {url}")
 
     def fact(self, text: str) -> None:
@@ -48,5 +48,5 @@ class Story:
         self.line(f"      {text}")
 
     def progress(self, share: float, text: str) -> None:
-        """Show a share of 0 to 1 and a text."""
+        """Show a share, 0 to 1, and a text in the progress line."""
         self._out.update(share, text)

@@ -34,7 +34,7 @@ def test_a_better_version_needs_no_second_retraining(tmp_path: Path, monkeypatch
 def test_traffic_drifts_on_after_held_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     demo, done = chapter_six(tmp_path, monkeypatch, [WHY, None])
     demo._retrain()
-    assert done[0] == f"the gate held the new version back: {WHY}"
+    assert done[0] == f"the gate did not promote the new version: {WHY}"
     assert done[-1] == "drifted traffic"
     assert _Progress.load(demo.state_file).done == [1, 2, 3, 4], "a start after a kill drifts on"
     assert demo.state.done == [1, 2, 3, 4, 5]
@@ -42,7 +42,7 @@ def test_traffic_drifts_on_after_held_version(tmp_path: Path, monkeypatch: pytes
 
 def test_demo_gives_up_after_three_and_resumes_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     demo, done = chapter_six(tmp_path, monkeypatch, [WHY] * 3)
-    with pytest.raises(PermanentError, match=f"held 3 versions back; the last: {WHY}"):
+    with pytest.raises(PermanentError, match=f"promoted none of 3 versions; the last: {WHY}"):
         demo._retrain()
     assert done.count("drifted traffic") == 2
     assert _Progress.load(demo.state_file).done == [1, 2, 3, 4]
