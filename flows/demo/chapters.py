@@ -1,4 +1,4 @@
-"""Seven chapters of the demo. Each shows one part of the loop; a demo that starts again skips finished chapters."""
+"""Seven chapters of the demo. A demo that starts again skips finished chapters."""
 
 import json
 import subprocess
@@ -195,7 +195,7 @@ class Demo:
                 bring_up(services.settings, services.environment, wait=False)
             bring_up(
                 services.settings, services.environment, names, wait=False
-            )  # the router starts while version 1 trains
+            )  # the router is ready after the training
         finally:
             done.set()
             ticker.join()
@@ -561,7 +561,7 @@ def _line(text: str, phrase: str | None) -> str:
 
 
 def _rows_of(options: DemoOptions) -> str:
-    """Return the name of a demo's rows for its state: a file, a task, or empty for the default rows."""
+    """Return the name of a demo's rows for its state; empty for the default rows."""
     if options.data:
         return str(options.data.absolute())
     return "" if options.task == ABSA.name else f"{_TASK}{options.task}"

@@ -29,7 +29,7 @@ class Stream(Protocol):
     drift_sentence: str
 
     def write_ingest(self, file: Path) -> Path:
-        """Return the file that the first training ingests; `file` is a path for it, if it must be written."""
+        """Return the file that the first training ingests. A stream may write it to `file`."""
 
     def customers(self, services: Services) -> PoolTraffic:
         """Return an endless stream of requests; its method `switch` makes it drift."""
@@ -126,7 +126,7 @@ def _seed(services: Services) -> int:
 
 
 def refuse_real_data(services: Services) -> None:
-    """Refuse to send sample texts to a home with a user's own rows: their feedback would train the user's model.
+    """Refuse a home with a user's own rows: feedback on sample texts would train its model.
 
     Raises:
         PermanentError: the lake holds rows of a file that is not bundled, and no demo made the home.

@@ -42,7 +42,10 @@ class TrafficReport:
 
 
 class _Connections(contextlib.AsyncExitStack):
-    """Connections to a router, a client each: the pool of a single client would search all connections per request."""
+    """Connections to a router, with a client each.
+
+    The pool of a single client would search all its connections for each request.
+    """
 
     def __init__(self, url: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Trainings of the demo: the first one runs in a child process; the progress of each is shown."""
+"""Trainings of the demo: the first one in a child process, and the progress of each."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Demo: the whole loop in seven chapters, on real servers, with a profile that shortens windows and ramp."""
+"""Demo: the whole loop in seven chapters, on real servers, with short windows and ramp."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def run_demo(options: DemoOptions) -> int:
 
 
 def _run_once(options: DemoOptions, slower: float) -> int | None:
-    """Run the demo with ports that are free now; None if another program took one before its server started."""
+    """Run the demo and return its exit code; None if another program took a port meanwhile."""
     notices = replace_taken_ports(Settings.load())
     pace = PACES[options.scale].on_machine(slower)
     demo = Demo(options, pace, _shortened(options, pace), slowdown=slower)
@@ -111,7 +111,11 @@ def _shortened(options: DemoOptions, pace: Pace) -> Services:
 
 
 def _take_users_configuration(*, reset: bool) -> None:
-    """Use the user's file in the working folder instead of a former demo's file, which a reset deletes."""
+    """Use the user's file in the working folder instead of a former demo's file.
+
+    Raises:
+        PermanentError: both files exist, and there is no reset that deletes the former demo's file.
+    """
     own, former = Path(CONFIGURATION_FILE), Settings.of_home().root / CONFIGURATION_FILE
     if os.environ.get(CONFIG_VARIABLE) or not (own.is_file() and is_marked(former)) or own.samefile(former):
         return
@@ -124,7 +128,7 @@ def _take_users_configuration(*, reset: bool) -> None:
 
 
 def _must_be_a_demos(settings: Settings) -> None:
-    """Refuse a home with a user's data: a demo would change its settings and champion, and RESET=1 would delete it."""
+    """Refuse a home with a user's data: a demo changes its settings, and RESET=1 deletes data."""
     file = settings.root / SETTINGS_FILE
     theirs = file.exists() and not is_marked(file)
     if not theirs and not is_demo_home(settings.root):

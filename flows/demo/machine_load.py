@@ -18,9 +18,9 @@ def _cores() -> int:
 
 
 def slowdown() -> float:
-    """Measure the slowdown by other processes: time of work on all cores, divided by its time on an idle machine.
+    """Measure the slowdown of work on all cores by other processes, 1 (idle machine) to 6.
 
-    The measurement takes a quarter of a second on an idle machine. The result is 1 to 6.
+    The measurement takes a quarter of a second on an idle machine.
     """
     ratios: list[float] = []
 

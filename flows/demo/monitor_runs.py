@@ -85,7 +85,7 @@ def retraining_is_pending(services: Services) -> bool:
 
 
 def retrain_again(services: Services) -> str | None:
-    """Start the next attempt of a failed or dead retraining, as the monitor would do at its next window.
+    """Start the next attempt of a failed or dead retraining without a wait for the next window.
 
     Returns:
         A sentence about the new attempt; None if nothing failed, or another process has started the attempt.

@@ -1,4 +1,4 @@
-"""Options of a demo and its pace at each scale: a printed profile, and the traffic of each chapter."""
+"""Options of a demo, and its pace at each scale: profile, budgets and traffic."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,7 +46,7 @@ class Pace:
     experiment_s: float
 
     def on_machine(self, slowdown: float) -> "Pace":
-        """Return the pace for a machine that is `slowdown` times slower than an idle one, with longer trainings.
+        """Return the pace with longer trainings for a machine that is `slowdown` times slower than when idle.
 
         Windows and experiments keep their length, because the rate of the traffic stays the same.
         """

@@ -22,7 +22,7 @@ _DAY_S: Final = 86_400.0
 
 
 def number(low: float, high: float, *, above: bool = False, unit: str = "") -> _Check:
-    """Return a callback for an option with one or several numbers: it refuses numbers outside of a range.
+    """Return an option's callback that refuses numbers outside of a range.
 
     Args:
         low: smallest number.
@@ -101,7 +101,7 @@ def new_file(parameter: typer.CallbackParam, value: Path | None) -> Path | None:
 
 
 def new_picture(parameter: typer.CallbackParam, value: Path | None) -> Path | None:
-    """Check, as a callback, that a picture can be written and its name ends in .svg or .png."""
+    """Check, as a callback, that a .svg or .png picture can be written."""
     checked = new_file(parameter, value)
     if checked is not None and checked.suffix.lower() not in _PICTURES:
         raise PermanentError(f"{_shown(parameter)}: expected a name that ends in .svg or .png, got {checked}")

@@ -45,7 +45,7 @@ def task_run(name: str, action: Callable[[], _T], *, again: bool = False) -> _T:
 
 
 def _may_help(_task: Any, _run: Any, state: Any) -> bool:
-    """Return True if the task failed with a TransientError: a server is unavailable, or another writer was faster."""
+    """Return True if the task failed with a TransientError, so that a repetition may succeed."""
     return isinstance(state.result(raise_on_failure=False), TransientError)
 
 
@@ -69,7 +69,7 @@ class PrefectReporter:
         create_table_artifact([_plain(row) for row in rows], key=key, description=markdown(description))
 
     def progress(self, *, key: str, description: str) -> Callable[[float], None]:
-        """Show a bar at 0 %; the returned function sets it to a percentage of 0 to 100."""
+        """Show a bar at 0 %. The returned function sets it to a percentage of 0 to 100."""
         bar = cast(UUID, create_progress_artifact(0.0, key=key, description=markdown(description)))
 
         def move(percent: float) -> None:

@@ -1,4 +1,4 @@
-"""Liveness of flow runs: the sign of life of each run in the lake, and the rule by which a run counts as dead.
+"""Liveness of flow runs: their signs of life in the lake, and the rule that finds dead runs.
 
 The sign of life is the file `flow_runs/<id>.json`. It names host and process of a deployment's run, and the run renews
 it once a minute. If the host is this one, the process table shows at once whether the run is dead. A run on another
@@ -86,7 +86,7 @@ def death_of(sight: Sight, *, host: str, only_worker: bool, first_look: bool) ->
 
 
 def this_host() -> str:
-    """Return the identity of the process table that this process is in: host name, network address, PID namespace.
+    """Return the identity of this process table: host name, network address, PID namespace.
 
     Containers and machines with the same name have different identities. If the identity changes (another network, a
     new container), earlier runs count as runs of another host.
@@ -143,7 +143,7 @@ def leave_sign(lake: Lake, run_id: str) -> None:
 
 
 def keep_signing(lake: Lake, run_id: str, *, ended: threading.Event) -> None:
-    """Renew a run's sign of life once a minute until `ended` is set, also after a failed attempt."""
+    """Renew a run's sign of life once a minute until `ended` is set. A failure is logged, and tried again then."""
     while True:
         try:
             leave_sign(lake, run_id)

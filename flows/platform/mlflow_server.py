@@ -1,4 +1,4 @@
-"""MLflow's server with a changed start page: no telemetry, no notice of it, and the registered model opens.
+"""MLflow's server with a changed start page: it has no telemetry and opens the registered model.
 
 MLflow 3.17 shows the notice "MLflow collects usage data" and an active telemetry switch, also if
 MLFLOW_DISABLE_TELEMETRY is true. Both depend only on values in the browser's local storage. So the start page sets

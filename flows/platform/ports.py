@@ -76,7 +76,14 @@ class TrackedRun(Protocol):
         """Set tags of the run."""
 
     def dataset(self, rows: Any | None, *, digest: str, side: str, source: str) -> None:
-        """Record a split of the snapshot as the run's input; `rows` is a pandas frame, or None for a large split."""
+        """Record a split of the snapshot as the run's input.
+
+        Args:
+            rows: pandas frame; None for a large split.
+            digest: of the snapshot.
+            side: name of the split.
+            source: place of the rows.
+        """
 
     def files(self, folder: Path, *, into: str) -> None:
         """Store every file of a folder as an artifact."""
@@ -263,7 +270,7 @@ class Reporter(Protocol):
         """Show rows as a table. Markup in a text is shown, not rendered."""
 
     def progress(self, *, key: str, description: str) -> Callable[[float], None]:
-        """Show a bar at 0 %; the returned function sets it to a percentage of 0 to 100."""
+        """Show a bar at 0 %. The returned function sets it to a percentage of 0 to 100."""
 
     def log(self, line: str) -> None:
         """Print a line."""

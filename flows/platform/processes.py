@@ -1,4 +1,4 @@
-"""Local servers as detached processes: their start with a log each, their search by process id, and their end."""
+"""Local servers as detached processes with a log each: start, search by process id, end."""
 
 import contextlib
 import hashlib
@@ -55,7 +55,7 @@ class Part:
 
 
 def pages(home: Home) -> dict[str, str | None]:
-    """Return the page of each part in the order in which parts start; None for a part without one."""
+    """Return the page of each part, or None, in the order in which parts start."""
     shown = {name: home.url(name) for name in ("mlflow", "prefect", "router", "evidently")}
     return {**shown, "router": f"{shown['router']}/", "deployments": None}
 
@@ -208,7 +208,7 @@ class Supervisor:
             PortTakenError: another program uses the port of the part.
         """
         if self.is_outdated(part):
-            say(f"{part.name} runs with the code or command of an earlier release: it is restarted", err=True)
+            say(f"{part.name} runs with the code or command of an earlier start: it is restarted", err=True)
             self.stop(part.name)
         if self.running(part.name):
             return
@@ -343,7 +343,13 @@ def replace_taken_ports(settings: Settings, names: Collection[str] = PARTS) -> l
 
 
 def is_served(settings: Settings, environment: Mapping[str, str], name: str) -> bool:
-    """Return True if commands must use the server `name` (mlflow, prefect): it runs here, or a variable names it."""
+    """Return True if commands must use a server: it runs in this home, or a variable names it.
+
+    Args:
+        settings: of this installation.
+        environment: variables that may name the server.
+        name: mlflow or prefect.
+    """
     variable, path = SERVER_VARIABLES[name]
     own = Home(settings).url(name) + path
     return environment.get(variable, own) != own or Supervisor(settings).running(name) is not None

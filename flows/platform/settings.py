@@ -142,7 +142,7 @@ class Settings(SettingsBase):
 
     @property
     def training_queue_names(self) -> tuple[str, ...]:
-        """AWS Batch queues in the order in which they are tried; empty if trainings run on this machine."""
+        """AWS Batch queues in the order of the tries; empty if trainings run on this machine."""
         return _parts(self.training_queues)
 
     @property
@@ -199,7 +199,7 @@ def _misfits(recipe: TrainingRecipe, *, where: str) -> Iterator[str]:
 
 
 def base_size(name: str) -> tuple[int | None, int | None]:
-    """Return layers and width of a base model; each is None if only a download could show it."""
+    """Return layers and width of a base model; both are None without its files."""
     if name != PACKAGED and not Path(name).expanduser().is_dir():
         return None, None
     try:
@@ -217,7 +217,7 @@ def _parts(text: str) -> tuple[str, ...]:
 class Home:
     """Home folder: its folders, and the ports and secrets that are chosen once and kept.
 
-    To construct it writes nothing.
+    The constructor writes nothing.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -259,7 +259,10 @@ class Home:
         return chosen
 
     def secrets(self) -> dict[str, str]:
-        """Return admin token, unit secret and feedback key. The first call makes their file for the owner alone."""
+        """Return admin token, unit secret and feedback key.
+
+        The first call makes them, and writes them to a file that only the owner can read.
+        """
         file = self.folder() / "secrets.json"
         if not file.exists():
             made = {name: secrets.token_urlsafe(24) for name in ("admin_token", "unit_secret", "feedback_key")}

@@ -28,7 +28,7 @@ def own_error_stream() -> TextIO:
 
 @contextmanager
 def taking_standard_error(stream: TextIO) -> Iterator[None]:
-    """Redirect what libraries write to standard error; a command's own messages are not redirected."""
+    """Redirect standard error of libraries to a stream. A command's own messages are not redirected."""
     before = sys.stderr
     _OWN.append(own_error_stream())
     sys.stderr = stream

@@ -1,6 +1,7 @@
-"""JSON of every command: one type per command, with a description of each key. docs/reference/json.md is made from it.
+"""JSON of every command: one type per command, with a description of each key.
 
-A release may add keys. The changelog names each key that a release removes or renames. Times are ISO 8601 in UTC.
+docs/generate_reference.py makes docs/reference/json.md from these types. Times are ISO 8601 in UTC. A release may add
+keys. The changelog names each key that a release removes or renames.
 """
 
 from collections.abc import Mapping, Sequence

@@ -57,7 +57,7 @@ _ATTEMPTS: Final = 20  # to copy the log while no segment is shipped
 
 @dataclass(kw_only=True)
 class BackupReport:
-    """Account of a backup: its files, their bytes, the number of the ledger's head, and notices for the operator."""
+    """Account of a backup: files, bytes, number of the ledger's head, and notices for the operator."""
 
     files: int = 0
     size: int = 0
@@ -112,7 +112,7 @@ class HomeFiles:
         self.root, self._scratch = root, scratch
 
     def names(self, folder: str = "") -> list[str]:
-        """Return the paths of a folder's files that belong to a backup, relative to the home, parents first."""
+        """Return the files of a folder that a backup has, relative to the home, parents first."""
         found: list[str] = []
         for parent, folders, files in os.walk(self.root / folder):
             folders.sort()

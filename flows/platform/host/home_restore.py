@@ -20,7 +20,7 @@ _CHUNK: Final = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Restored:
-    """Restored home: when and by which release it was backed up, its files, and problems of its ledger."""
+    """Restored home: time and release of its backup, its files, and problems of its ledger."""
 
     at: str
     release: str

@@ -27,7 +27,7 @@ def asked(url: str) -> Mapping[str, Any]:
 
 
 def ledger_problem(settings: Settings, *, ask: Ask = asked) -> str | None:
-    """Return the problem that the router has with the ledger; None if it has none, or is unavailable."""
+    """Return the router's problem with the ledger; None without one, or if the router is unavailable."""
     if settings.router_url is None and Supervisor(settings).running("router") is None:
         return None
     problem = ask(f"{settings.router_url or Home(settings).url('router')}/readyz").get("problem")

@@ -65,7 +65,7 @@ def _unit(
 
 
 def quoted(word: str) -> str:
-    """Return a word in the quotes that systemd requires in a list of words, systemd.syntax(7), if it requires them."""
+    """Return a word, quoted if systemd requires quotes in a list of words: systemd.syntax(7)."""
     escaped = _specifiers(word).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"' if any(mark in word for mark in " \t\"'\\;") else escaped
 

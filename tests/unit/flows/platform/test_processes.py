@@ -162,7 +162,7 @@ def test_only_outdated_parts_are_restarted(settings: Settings, capsys: pytest.Ca
         for name in made:
             supervisor.stop(name)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == "deployments runs with the code or command of an earlier release: it is restarted"
+    assert line == "deployments runs with the code or command of an earlier start: it is restarted"
 
 
 def router(settings: Settings, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> RouterSettings:
