@@ -193,9 +193,8 @@ class Demo:
                 bring_up(services.settings, services.environment)
             elif self.pace.all_at_once:
                 bring_up(services.settings, services.environment, wait=False)
-            bring_up(
-                services.settings, services.environment, names, wait=False
-            )  # the router is ready after the training
+            # version 1 trains while the router starts
+            bring_up(services.settings, services.environment, names, wait=False)
         finally:
             done.set()
             ticker.join()

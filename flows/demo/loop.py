@@ -146,7 +146,7 @@ def _must_take_bundled_rows(settings: Settings, task: TaskSpec) -> None:
     if settings.config is not None and not is_marked(settings.config) and settings.task != task:
         raise PermanentError(
             f"{settings.config} describes task {settings.task.name}, but the bundled rows are for task {task.name}: "
-            "use your own rows (DATA=FILE, --data FILE), or start the demo in a folder without this file"
+            "use your own rows (DATA=FILE, --data FILE), or start the demo in a folder and a home without it"
         )
 
 

@@ -140,7 +140,7 @@ class Services:
         try:
             return self.registry.project(head)
         except (UnavailableError, NotFoundError) as error:
-            return [f"MLflow's aliases are older than the ledger: {error}"]
+            return [f"MLflow's aliases lag behind the ledger: {error}"]
 
 
 def build_services(
