@@ -265,7 +265,8 @@ class Supervisor:
                     on_waiting([each.name for each in waiting])
             if waiting and time.monotonic() > ends:
                 names = ", ".join(part.name for part in waiting)
-                raise UnavailableError(f"{names}: not ready within {timeout_s:.0f} s; see {self.log(names)}")
+                logs = ", ".join(str(self.log(part.name)) for part in waiting)
+                raise UnavailableError(f"{names}: not ready within {timeout_s:.0f} s; see {logs}")
             if waiting:
                 time.sleep(0.1)
 

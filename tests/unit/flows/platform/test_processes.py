@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from absa.config_file import SETTINGS_FILE
-from absa.errors import PermanentError
+from absa.errors import PermanentError, UnavailableError
 from absa.router_settings import RouterSettings
 from flows.platform.doctor import examine
 from flows.platform.processes import STOP_GRACE_S, Part, Supervisor, parts, replace_taken_ports
@@ -248,11 +248,27 @@ def test_down_refuses_an_empty_home(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert "EVERGREEN_HOME is empty: name a folder" in capsys.readouterr().err
 
 
+def test_each_late_part_is_named_with_its_log(settings: Settings) -> None:
+    supervisor, silent = Supervisor(settings), (sys.executable, "-c", "import time; time.sleep(60)")
+    late = [replace(mlflow(settings, ""), name=name, command=silent) for name in ("mlflow", "prefect")]
+    try:
+        for part in late:
+            supervisor.start(part)
+        with pytest.raises(UnavailableError, match="mlflow, prefect: not ready") as raised:
+            supervisor.wait(late, timeout_s=0.2)
+    finally:
+        for part in late:
+            supervisor.stop(part.name)
+    named = str(raised.value).partition("see ")[2].split(", ")
+    assert named == [str(supervisor.log(part.name)) for part in late]
+
+
 def test_taken_port_is_replaced_with_a_notice(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     Home(settings).keep_ports()
     before = Home(settings).ports()
     with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", before["mlflow"]))
         other.listen()
         (found,) = [each for each in examine(settings) if str(before["mlflow"]) in each.sentence]
