@@ -1,6 +1,10 @@
-"""The whole loop for texts with a topic, on rows of one's own: drift, retraining, A/B test, promotion."""
+"""The whole loop for texts with a topic, on rows of one's own: drift, retraining, A/B test, promotion.
+
+`make test` proves the parts: test_train_any_task.py trains, test_topics.py serves, test_other_tasks.py monitors.
+"""
 
 import csv
+import os
 import random
 from pathlib import Path
 
@@ -27,7 +31,7 @@ def write_topics(source: Path, target: Path, seed: int) -> Path:
     return target
 
 
-@pytest.mark.slow
+@pytest.mark.skipif("EVERGREEN_PROVE_KILLS" not in os.environ, reason="minutes: `make prove`")
 @pytest.mark.timeout(LIMIT_S + 60)
 def test_loop_of_topics_promotes_version_2(tmp_path: Path) -> None:
     home, tickets = tmp_path / "home", BUNDLED["tickets"]
