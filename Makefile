@@ -137,9 +137,11 @@ docs: $(VENV)/.installed-dev  ## Build the documents as a site into site/, stric
 release-check: check docs  ## Check that the commit may be tagged: changelog, version, clean tree, missed targets named
 	@$(BIN)/python docs/release_check.py
 
+DEMOS = $(addprefix tests/prove/test_,system_chaos.py loop_of_topics.py)
 prove: $(VENV)/.installed-dev  ## Hard tests at full scale: 20 kills in whole demos, a soak of 20 minutes, scans, new examples (1.5 hours)
-	@EVERGREEN_PROVE_KILLS=20 EVERGREEN_PROVE_SOAK_S=1200 EVERGREEN_CHAOS=full $(BIN)/python -m pytest tests/prove tests/chaos
-	@$(BIN)/python -m pytest --hypothesis-profile=explore $$(grep -rl --include="test_*.py" "from hypothesis" tests)
+	@EVERGREEN_PROVE_KILLS=20 $(BESIDE) 3 --dist load --maxschedchunk 1 $(DEMOS)
+	@EVERGREEN_PROVE_SOAK_S=1200 EVERGREEN_CHAOS=full $(BIN)/python -m pytest $(addprefix --ignore ,$(DEMOS)) tests/prove tests/chaos
+	@$(BESIDE) $(AT_ONCE) --hypothesis-profile=explore $$(grep -rl --include="test_*.py" "from hypothesis" tests)
 	@$(BIN)/python -m docs.checks.run_documented_commands
 
 prove-docs: $(VENV)/.installed-dev  ## Run the documented commands page by page in a fresh clone (20 minutes; ARGS=--install)
