@@ -152,7 +152,8 @@ class Demo:
             )
         if self.slowdown > BUSY:
             self.story.line(
-                f"This machine is busy: work takes {self.slowdown:.1f} times as long, so trainings get larger budgets."
+                f"This machine is slow or busy: a training takes about {self.slowdown:.1f} times as long as this demo "
+                "expects, so trainings get larger budgets."
             )
         self.story.line(
             f"The demo is short because of these settings (profile {self.pace.profile}); its clock is real: "

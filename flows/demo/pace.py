@@ -7,7 +7,7 @@ from typing import Final
 from absa.profiles import differences
 from absa.task import ABSA
 
-BUSY: Final = 1.3  # slowdown above which a machine counts as busy
+BUSY: Final = 1.3  # slowdown above which trainings get larger budgets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Pace:
     experiment_s: float
 
     def on_machine(self, slowdown: float) -> "Pace":
-        """Return the pace with longer trainings for a machine that is `slowdown` times slower than when idle.
+        """Return the pace with longer trainings for a machine that trains `slowdown` times slower than the reference.
 
         Windows and experiments keep their length, because the rate of the traffic stays the same.
         """
