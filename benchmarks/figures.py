@@ -16,6 +16,7 @@ from scipy.stats import binomtest
 from absa.records.files import write_whole
 
 Z = 1.959964  # of a 95 % interval
+_VECTORS = {"amx_tile": "AMX", "avx512_vnni": "AVX-512 VNNI", "avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,16 +76,26 @@ def share(case: str, metric: str, hits: int, runs: int, **more: Any) -> Row:
 
 
 def machine() -> dict[str, Any]:
-    """Return the machine of the run."""
+    """Return the machine of the run.
+
+    Processors of one name differ several times in speed: the name is followed by the widest vector instructions.
+    """
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        cpu = next(
-            (line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")),
-            cpu,
-        )
+        cpu = described(info.read_text(), cpu)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {"cpu": cpu, "cores": os.cpu_count(), "memory_gb": round(memory), "accelerator": None}
+
+
+def described(cpuinfo: str, otherwise: str) -> str:
+    """Return the processor of a /proc/cpuinfo with its widest vector instructions, such as `AMD EPYC with AVX2`."""
+    facts = dict(line.split(":", 1) for line in reversed(cpuinfo.splitlines()) if ":" in line)
+    facts = {name.strip(): value.strip() for name, value in facts.items()}
+    flags = facts.get("flags", "").split()
+    widest = next((name for flag, name in _VECTORS.items() if flag in flags), None)
+    name = facts.get("model name", otherwise)
+    return f"{name} with {widest}" if widest else name
 
 
 def gpu_name() -> str | None:

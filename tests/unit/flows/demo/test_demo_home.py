@@ -27,6 +27,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name)
     monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(Demo, "run", lambda demo: demo.state.save(demo.state_file))
+    monkeypatch.setattr("flows.demo.loop.slowdown", lambda: 1.0)  # its measurement takes seconds
     return tmp_path / "home"
 
 
