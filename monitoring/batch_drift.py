@@ -1,7 +1,8 @@
 """Drift of a batch job's rows against held-out rows of its version's training data: findings and a report.
 
-The reference is a sample of the test side of the snapshot that the version was trained on, scored by the same package,
-so neither side was trained on. The report starts nothing: a batch may differ from live traffic on purpose.
+The reference is a sample of the test split of the version's training snapshot, scored by the same package. The version
+was trained on neither the reference nor the batch. The report starts no retraining, because a batch may differ from
+live traffic on purpose.
 """
 
 import io
@@ -49,9 +50,9 @@ def report_batch_drift(
 
     Args:
         output: holds the job's parts and manifest, and receives the report.
-        manifest: of the job.
+        manifest: manifest of the job.
         lake: holds the version's snapshot.
-        engine: of the version that scored the job.
+        engine: engine of the version that scored the job.
         false_alarm_rate: share of jobs without drift in which any column may alarm.
 
     Raises:
@@ -83,7 +84,7 @@ def report_batch_drift(
 
 
 def _scored(rows: pl.DataFrame, engine: "Engine", now: datetime) -> pl.DataFrame:
-    """Return a sample of a snapshot's side with the version's answers."""
+    """Return a sample of one split of a snapshot with the version's answers."""
     rows = rows.sample(min(rows.height, REFERENCE_ROWS), seed=0)
     scores = engine.score(list(zip(rows["text"], rows["aspect"], strict=True)))
     return _frame(rows["text"], rows["aspect"], rows["segment"], scores.argmax(axis=1), scores, now)
@@ -116,7 +117,7 @@ def _sampled(output: Lake, manifest: dict[str, Any], now: datetime) -> pl.DataFr
 
 
 def _frame(text: Any, aspect: Any, segment: Any, label: Any, scores: Any, now: datetime) -> pl.DataFrame:
-    """Return rows in the shape of a window's, without feedback."""
+    """Return rows in the shape of `WindowData.rows`, without feedback."""
     columns = {"text": text, "aspect": aspect, "segment": segment, "label": label}
     rows = pl.DataFrame(columns).with_columns(
         pl.Series("scores", scores, dtype=pl.List(pl.Float32)),

@@ -23,7 +23,7 @@ from absa.task import ABSA, TaskSpec
 
 MAX_REPORT_ROWS: Final = 20_000
 DESCRIPTORS: Final = ("words", "characters", "share of signs and digits")
-"""Properties of texts that are drawn; the texts themselves never are."""
+"""Properties of texts that are drawn. Texts themselves are not drawn."""
 _FIGURES: Final = {"measured": "f1", "estimated": "estimated_f1"}
 _LEVELS: Final = {"FRESH": 0, "WATCH": 1, "STALE": 2}
 _MIN_DRAWN: Final = 2
@@ -64,7 +64,7 @@ class EvidentlyReporter:
             if replaces is not None and not self._remote:
                 self._delete(replaces.rstrip("/").rpartition("/")[2].removesuffix(".json"))
             written = self._workspace.add_run(self._project.id, snapshot, include_data=False, name=snapshot.get_name())
-        except OSError as error:  # requests' errors are OSErrors too
+        except OSError as error:  # errors of the library requests are OSErrors too
             raise UnavailableError(f"Evidently's workspace {self._address} is unavailable: {error}") from error
         if self._ui_url:
             return f"{self._ui_url}/projects/{self._project.id}/reports/{written.id}"

@@ -30,7 +30,7 @@ def insights(
         window: event time.
         min_rows: aspects with fewer predictions are left out.
         max_rows: a window with more predictions is sampled, and the numbers of rows are scaled to the whole.
-        task: its first evaluated label is counted: negative by default.
+        task: task whose first evaluated label is counted; in the default task that is negative.
 
     Returns:
         segment, aspect, rows, share with low and high (95 %, over units, so that one active customer makes no interval
@@ -60,7 +60,7 @@ def insights(
 def keep_insights(lake: Lake, window: Window, task: TaskSpec = ABSA) -> None:
     """Write a window's most frequent aspects to insights/current.json, which the console reads.
 
-    A redacted log and plain text have none.
+    Without aspects (redacted log, or a task of plain text) nothing is written.
     """
     if task.phrase is None:
         return
@@ -76,9 +76,9 @@ def keep_insights(lake: Lake, window: Window, task: TaskSpec = ABSA) -> None:
 
 
 def _shares(data: WindowData, label: int) -> pl.DataFrame:
-    """Return rows and the label's share per (segment, aspect), its standard error over units.
+    """Return rows, the label's share per (segment, aspect), and its standard error over units.
 
-    The error is never below that of independent units with one more of each kind.
+    The error is never below that of independent units with one more unit of each kind.
     """
     scale = data.total / max(data.rows.height, 1)
     named = data.rows.filter(pl.col("aspect").is_not_null()).with_columns(

@@ -12,15 +12,16 @@ from absa.task import TaskSpec
 from monitoring.drift.sample import sample_of
 from monitoring.drift.sequential import RightAnswers, SlowLoss, detect_slow_loss
 
-_EXACT: Final = 10**9  # labels of a promise: so many that it counts as exact
+_EXACT: Final = 10**9  # number of labels assigned to a promise, so that it counts as exact
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeptPromise:
     """Result of a promise in one window.
 
-    `answers` were given under it, `certain` of them were certain, and `right` of the `labelled` certain ones were right
-    (unsolicited labels, the first of each unit). `test` adds up the windows since the version became champion.
+    `answers` were given under the promise, `certain` of them were certain, and `right` of the `labelled` certain ones
+    were right (unsolicited labels, the first of each unit). `test` is the detector of slow loss on certain answers over
+    all windows since the version became champion.
     """
 
     promise: float
@@ -45,13 +46,13 @@ def kept_promise(
     earlier: Sequence[RightAnswers] = (),
     report_ratio: float = 1.0,
 ) -> KeptPromise | None:
-    """Return how a window's rows kept a promise; None if nothing was promised.
+    """Return the result of a promise on a window's rows; None if nothing was promised.
 
     Args:
         rows: the version's rows of the window.
         promise: share of right answers among certain ones.
         policy: gives the rate of false alarms.
-        task: of the home.
+        task: task of the home.
         earlier: certain labelled answers of the windows before, under the same promise.
         report_ratio: ratio of the rates at which wrong and right answers may be reported.
     """

@@ -54,8 +54,9 @@ def measured_figure(
 ) -> MeasuredFigure | None:
     """Return the most certain figure of all answers; None without labels.
 
-    An audit of the sample itself needs no assumption. Earlier audits give the report ratio, and assume that habits
-    last. Without audits, wrong answers may be reported up to `max_report_ratio` times as often as right ones.
+    An audit of the sample itself needs no assumption. Earlier audits give the report ratio, on the assumption that
+    habits do not change. Without audits, wrong answers may be reported up to `max_report_ratio` times as often as right
+    ones.
     """
     found: list[MeasuredFigure] = []
     late = _still_to_come(sample, habits)
@@ -93,13 +94,13 @@ def measured_loss(
     seed: int,
     habits: AnswerHabits = AS_ANSWERED,
 ) -> Loss | None:
-    """Return the measured loss, against the frozen test and the reference's labels: the less certain of the two.
+    """Return the measured loss: of the losses against frozen test and reference, the less certain one.
 
     Traffic that was harder than the test from the first day is not staleness. A version far below its test from the
     first day never gets a reference, so it is compared with the test alone.
 
     The test is a random sample, so it is compared with the figure of all answers. Unsolicited labels of window and
-    reference are compared with each other, because the same customers answer in both.
+    reference are compared with each other, because the same customers give labels in both.
     """
     figure = measured_figure(current, habits, max_report_ratio=policy.max_report_ratio, seed=seed)
     if figure is None:
@@ -204,7 +205,7 @@ def one_family(
 ) -> tuple[DriftReport | None, DriftReport | None, Loss | None, Loss | None]:
     """Adjust every p-value so that all together alarm in at most `rate` of windows without change.
 
-    Columns and losses share the rate (Holm); the slow-drift test has a part of it for itself where it runs.
+    Columns and losses share the rate (Holm). If the test of slow drift runs, it has its own part of the rate.
     """
     slow_share = 0.0 if slow is None else SLOW_SHARE
     findings = () if drift is None else drift.findings

@@ -1,4 +1,4 @@
-"""One window: load it, compare it with the reference, measure, judge, record the verdict and write the report."""
+"""Monitoring of one window: load, compare with the reference, measure, judge, record the verdict, report."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,7 +40,7 @@ _DRIFTS: Final = ("drift:", "slow_drift:")
 
 @dataclass(frozen=True, kw_only=True)
 class WatchedVersion:
-    """The champion as the monitor needs it.
+    """Facts about the champion that the monitor needs.
 
     `snapshot_at` is the time of its training snapshot: later labels are new. `champion_since` is the time at which it
     became champion: its reference holds rows served since then.
@@ -122,8 +122,9 @@ def watch(
         champion: the version that is judged; the record has figures of other versions too.
         settings: policy and sizes.
         since_retraining_s: seconds since the last retraining started; None: there was none.
-        retraining_runs: whether a retraining is running.
-        new_labels: labels that a retraining would have beyond the champion's; None: feedback since its snapshot counts.
+        retraining_runs: True if a retraining is running.
+        new_labels: number of labels that a retraining would have in addition to the champion's; None: the feedback
+            since its snapshot is counted.
         now: time of judging; feedback received later is ignored.
         embedder: the champion's embedder; None: the column `embedding` is left out.
         verdicts: store of this lake, with the records that it has read; None: they are read again.
@@ -322,7 +323,7 @@ def _drifts(
     if found.slow is None:
         return drift, None, by_mix
     last, alike = (sample_of(rows, settings.task) for rows in found.slow)
-    if drift.drifted:  # slow drift matters only while the window's own columns are quiet
+    if drift.drifted:  # slow drift is tested only if no column of the window itself alarms
         return drift, DriftReport(findings=(), reference_rows=alike.rows, current_rows=last.rows), by_mix
     test = partial(detect_drift, false_alarm_rate=rate * SLOW_SHARE, seed=seed, columns=SLOW_COLUMNS)
     slow = test(alike, last)
@@ -382,7 +383,7 @@ def _earlier(
 def extended_reference(
     seen: Observation, *, champion: WatchedVersion, settings: WatchSettings, verdict: Verdict
 ) -> pl.DataFrame | None:
-    """Return the reference after this verdict; None if it does not change."""
+    """Return the reference after this verdict; None if the reference does not change."""
     drifted = any(reason.kind.startswith(_DRIFTS) for reason in verdict.reasons)
     sound = not drifted and verdict.verdict != "STALE"
     rows = _since_champion(seen, champion)

@@ -1,4 +1,4 @@
-"""Quality of the model per class and segment: estimated, measured, and whether labels agree with the estimate."""
+"""Quality of the model per class and segment: estimated, measured, and the agreement of both."""
 
 from collections import Counter
 from typing import Final

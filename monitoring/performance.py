@@ -1,9 +1,9 @@
 """Quality of the model in a window: measured from labels, and estimated from calibrated scores.
 
-The figure is the task's primary metric: macro F1 of the evaluated labels over all rows, those of other labels included.
+The figure is the task's primary metric: macro F1 of the evaluated labels over all rows, including rows of other labels.
 The estimate is confidence-based performance estimation (CBPE; Garg et al. 2022, and NannyML's form of it): the expected
-confusion matrix under the scores. It sees a loss that shows in confidence, and misses a change of concept. Where labels
-contradict it, it is marked as not trusted.
+confusion matrix under the scores. It finds a loss that lowers confidence, and misses concept drift. If labels
+contradict the estimate, it is marked as not trusted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ MIN_LABELS: Final = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """An F1 with its 95 % interval and standard error, all shares, and the rows behind it."""
+    """F1 with its 95 % interval and standard error, all shares (0 to 1), and the number of rows behind it."""
 
     f1: float
     low: float
@@ -46,7 +46,7 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class FrozenTest:
-    """Test result of a version when it was trained: counts of (true, predicted), labels by labels."""
+    """Test result of a version from its training: counts (labels, labels) of (true, predicted)."""
 
     confusion: tuple[tuple[float, ...], ...]
     evaluated: tuple[int, ...] = ABSA.evaluated_numbers
@@ -125,7 +125,7 @@ def measure(
         sample: rows of which some are labelled.
         seed: of the bootstrap.
         labels: numbers of the labels that count; None: those that the task evaluates.
-        habits: of customers, where they are known.
+        habits: habits of customers, if they are known.
     """
     asked = np.flatnonzero(requested(sample))
     known = np.flatnonzero(unsolicited(sample))
@@ -154,8 +154,9 @@ def measure_answered(
         sample: rows of which some are labelled.
         seed: of the bootstrap.
         labels: numbers of the labels that count; None: those that the task evaluates.
-        habits: of customers.
-        ratio: exact; None: the habits' own ratio with its error, 1 if they have none.
+        habits: habits of customers.
+        ratio: ratio of the report rates, without error; None: the ratio of the habits with its error, 1 if they have
+            none.
     """
     known = np.flatnonzero(unsolicited(sample))
     if len(known) == 0:
@@ -289,8 +290,8 @@ def _drawn_confusions(predicted: Ints, scores: Floats, rng: np.random.Generator)
 def loss_between(baseline: Estimate, now: Estimate, *, tolerated: float = 0.0, best: Estimate | None = None) -> Loss:
     """Return the loss between two independent figures, with a 95 % interval and a one-sided p-value.
 
-    `best` is the most favourable figure that an unknown bias allows, `now` the least favourable: the interval spans
-    both, and the p-value is that of `best`.
+    `best` is the most favourable figure that an unknown bias allows, `now` the least favourable. The interval spans
+    both. The p-value is computed from `best`.
     """
     least, most = (baseline.f1 - each.f1 for each in (best or now, now))
     least_error, most_error = (
@@ -309,7 +310,7 @@ def loss_between(baseline: Estimate, now: Estimate, *, tolerated: float = 0.0, b
 
 @dataclass(frozen=True, kw_only=True)
 class BackTest:
-    """Comparison of estimate and labels; `gap` is estimated minus measured F1."""
+    """Comparison of the estimate with labels; `gap` is estimated minus measured F1."""
 
     trusted: bool
     gap: float

@@ -47,7 +47,7 @@ class ReplayedSpan:
 
 
 class ReplayedMonitor:
-    """Judge of one version's windows in order, as the monitor would judge them. Keeps its state in memory.
+    """Judge of one version's windows in order, with the monitor's rules. Keeps its state in memory.
 
     Args:
         lake: holds the log; it is only read.
@@ -67,7 +67,7 @@ class ReplayedMonitor:
         self._new_labels = 0
 
     def judge(self, data: WindowData, now: datetime) -> Verdict:
-        """Return the verdict on a window with the feedback known at a time. `retrain` starts the cooldown."""
+        """Return the verdict on a window with the feedback known at a time; `retrain` starts the cooldown."""
         version, settings = self._version, self._settings
         self._new_labels += int(data.rows["feedback_label"].is_not_null().sum())
         reference, recent = with_late_labels(
@@ -106,10 +106,10 @@ def replay(
     scorer: PairScorer | None = None,
     feedback_delay_s: float = 0.0,
 ) -> Iterator[Verdict]:
-    """Judge logged windows in order, as the monitor would have judged them.
+    """Judge logged windows in order, with the monitor's rules.
 
-    Labels count as they were known `feedback_delay_s` after each window's end. A verdict with the action `retrain`
-    starts the cooldown, as it would have.
+    Only labels count that were known `feedback_delay_s` after a window's end. A verdict with the action `retrain`
+    starts the cooldown.
 
     Args:
         lake: holds the log; it is only read.

@@ -21,21 +21,22 @@ class StalenessEvidence:
 
     Attributes:
         measured: loss that labels show, against frozen test and reference; None: unknown.
-        estimated: loss that scores imply, against the same; None: unknown.
+        estimated: loss that scores imply, against the same baselines; None: unknown.
         new_labels: labels of sources trusted to train since the version's snapshot.
         slow_loss: detector over the version's windows so far.
         slow_drift: drift of the last windows together.
-        promise: how the certain answers kept the promise.
+        promise: result of the promise on certain answers.
         by_mix: drifted columns that the mix of units explains.
         matching: hours and days of the reference rows that were compared.
-        comparing_from: set while the reference has no such rows: drift then makes no alarm.
-        usual_rows: median rows of the reference's windows of these hours, as far as they are kept.
-        notes: findings that make no alarm.
+        comparing_from: start of the first window that can be compared; set while the reference has no rows of matching
+            hours. Drift then raises no alarm.
+        usual_rows: median number of rows in the reference's windows of these hours, as far as they are kept.
+        notes: findings that raise no alarm.
         rows_per_day: traffic of the version.
         age_s: seconds since the version's snapshot.
         since_retraining_s: seconds since the last retraining started.
         attempts: failed attempts of this window.
-        completed: whether this window has led to a completed retraining.
+        completed: True if this window has led to a completed retraining.
     """
 
     version: str
@@ -79,7 +80,7 @@ def judge_staleness(evidence: StalenessEvidence, policy: StalenessPolicy) -> Sta
 
     STALE requires a loss that labels or a trusted estimate show, a strong drift that labels do not refute, a slow loss,
     a broken promise, or an age over the limit. WATCH requires a test that alarms at the requested rate, or fewer rows
-    than usual. What cannot be judged yet is a note and makes no alarm.
+    than usual. A finding that cannot be judged yet becomes a note and raises no alarm.
     """
     if evidence.rows < policy.min_rows:
         return _too_few_rows(evidence, policy)
@@ -114,7 +115,7 @@ def judge_staleness(evidence: StalenessEvidence, policy: StalenessPolicy) -> Sta
 
 
 def _unharmed(evidence: StalenessEvidence, policy: StalenessPolicy) -> bool:
-    """Return True if labels rule out a loss of twice what is tolerated (at least five points)."""
+    """Return True if labels rule out a loss of twice the tolerated loss (at least five points)."""
     measured = evidence.measured
     harm = max(2.0 * policy.tolerated_f1_loss, 0.05)
     return measured is not None and measured.now.rows >= policy.min_labels and measured.high < harm
@@ -243,7 +244,7 @@ def _not_comparable(evidence: StalenessEvidence, policy: StalenessPolicy) -> lis
 
 
 def _too_few_rows(evidence: StalenessEvidence, policy: StalenessPolicy) -> StalenessDecision:
-    """Return WATCH for a window with too few rows, FRESH where as few are usual at its hour."""
+    """Return WATCH for a window with too few rows, or FRESH if so few rows are usual at its hour."""
     usual = evidence.usual_rows is not None and evidence.rows >= evidence.usual_rows / 2.0
     reason = Reason(
         kind="too_few_rows",
@@ -334,7 +335,7 @@ def _unless_mixed(drifted: list[Reason], by_mix: frozenset[str], notes: list[Rea
 
 
 def _action(evidence: StalenessEvidence, policy: StalenessPolicy, stale: list[Reason]) -> tuple[VerdictAction, str]:
-    """Return the action for STALE: that of the first hindrance, else a retraining."""
+    """Return the action for STALE: the action of the first hindrance, or a retraining if nothing hinders it."""
     since = evidence.since_retraining_s
     loss = max((reason.estimated_f1_loss or 0.0 for reason in stale), default=0.0)
     avoided = loss * evidence.rows_per_day * policy.payback_s / _DAY_S

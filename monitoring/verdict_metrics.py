@@ -80,7 +80,7 @@ def _count(
 def _add(
     registry: CollectorRegistry, name: str, help_text: str, labels: tuple[str, ...], series: Iterable[Labelled]
 ) -> None:
-    """Add a gauge with its known values; without any, leave it out: it may belong to another task."""
+    """Add a gauge with its known values; omit a gauge without values, which may belong to another task."""
     known = [(values, value) for values, value in series if value is not None]
     if not known:
         return

@@ -1,7 +1,7 @@
 """Store of verdict records: create-only revisions in the lake.
 
-The record is the durable trigger: it alone holds whether a retraining is due, running, completed or given up. Of two
-concurrent writers one gets ConflictError.
+The record is the durable trigger: only the record holds the state of a retraining (due, running, completed or given
+up). Of two concurrent writers one gets ConflictError.
 """
 
 import json
@@ -67,7 +67,9 @@ class VerdictStore:
         return [Window.parse(name) for name in dict.fromkeys(window for window, _ in self._named().values())]
 
     def begin_attempt(self, verdict: Verdict, *, flow_run_id: str | None = None, at: datetime | None = None) -> Verdict:
-        """Record the start of the next attempt. Call it before the run is created: a lost race then starts nothing.
+        """Record the start of the next attempt.
+
+        Call this method before the run is created, so that a caller who loses the race starts no run.
 
         Raises:
             ConflictError: another revision came meanwhile, or no retraining is due.
@@ -89,7 +91,7 @@ class VerdictStore:
         detail: str = "",
         at: datetime | None = None,
     ) -> Verdict:
-        """Record the result of an attempt; the state `started` adds the id of its run only.
+        """Record the result of an attempt; the state `started` only adds the id of the attempt's run.
 
         Raises:
             ConflictError: the window has no such attempt, or other writers kept recording it concurrently.

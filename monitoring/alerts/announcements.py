@@ -1,7 +1,7 @@
 """Messages about ledger records and finished trainings, each sent at least once.
 
 A message is sent until the webhook accepts it or it is a day old. The lake keeps the names of accepted messages. Two
-senders that look at the same time may both send a message; its id is the same.
+concurrent senders may both send a message; both copies have the same id.
 """
 
 import json
@@ -22,7 +22,7 @@ from monitoring.alerts.webhook import RefusedMessageError, Webhook
 
 KEPT_TRYING: Final = timedelta(days=1)
 _LONGEST_TRAINING: Final = timedelta(days=2)
-_LOOK_S: Final = 15.0  # of one look, so that a slow webhook delays nothing
+_LOOK_S: Final = 15.0  # longest time of one call, so that a slow webhook delays no other work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,17 +71,17 @@ def announce(
     now: datetime,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[str]:
-    """Send the messages that are due, each once; the rest waits for a later call.
+    """Send each message that is due once.
 
-    A webhook that cannot be reached ends the look. One that refuses a message gets the next ones. A look ends after
-    15 s.
+    The call ends after 15 s, or if the webhook cannot be reached; a later call sends the other messages. If the webhook
+    refuses a message, the next ones are still sent.
 
     Args:
         lake: has trainings, and the names of messages that were sent.
         records: the ledger, oldest first.
-        webhook: receives them.
+        webhook: receives the messages.
         now: current time.
-        clock: seconds, to measure the look.
+        clock: returns seconds; measures the duration of the call.
 
     Returns:
         A sentence for each message that was not accepted.
@@ -91,7 +91,7 @@ def announce(
         PermanentError: the webhook's address cannot be used.
     """
     sent, ends = _sent(lake, now), clock() + _LOOK_S
-    states, _ = read_trainings(lake, since=now - KEPT_TRYING - _LONGEST_TRAINING)  # status names unreadable ones
+    states, _ = read_trainings(lake, since=now - KEPT_TRYING - _LONGEST_TRAINING)  # status lists unreadable ones
     trainings = (of_training(each) for each in states)
     recent = [of_record(each) for each in records if each.at > now - KEPT_TRYING]
     said: list[str] = []

@@ -1,4 +1,4 @@
-"""Messages of incidents, one per incident: a version is stale, or the monitor does not run."""
+"""Messages about incidents, one per incident: a stale version, or a monitor that does not run."""
 
 import json
 from collections.abc import Mapping
@@ -20,15 +20,16 @@ _UNJUDGED: Final = frozenset({"too_few_rows", "no_history", "reference_too_small
 def alert(lake: Lake, verdict: Verdict, webhook: Webhook, *, verdicts: VerdictStore | None = None) -> bool:
     """Notify a webhook of a STALE verdict, once per incident.
 
-    An incident lasts from its first STALE window to the next FRESH one of the same version. It is marked before the
-    message is sent, so that one of two monitors sends it, at most once even after a crash.
+    An incident lasts from its first STALE window to the next FRESH window of the same version. The incident is marked
+    in the lake before its message is sent. Therefore only one of two monitors sends the message, and at most once, even
+    after a crash.
 
     Returns:
         True if a message was sent.
 
     Raises:
-        UnavailableError: the webhook is unavailable, or needs a proxy that cannot be used. A refused message may be
-            sent later; one that may have arrived counts as sent.
+        UnavailableError: the webhook is unavailable, or needs a proxy that cannot be used. A later call may send a
+            refused message again; a message that may have arrived counts as sent.
         PermanentError: see `Webhook.check`.
     """
     if verdict.verdict != "STALE":
@@ -43,8 +44,8 @@ def alert_silence(lake: Lake, sentence: str, *, since: datetime, webhook: Webhoo
     Args:
         lake: keeps the incidents that were sent.
         sentence: the message.
-        since: when the monitor ran last; names the incident.
-        webhook: receives it.
+        since: time of the monitor's last run; names the incident.
+        webhook: receives the message.
 
     Returns:
         True if a message was sent.
@@ -77,7 +78,7 @@ def _send_once(lake: Lake, name: str, content: Mapping[str, object], webhook: We
 
 
 def message(verdict: Verdict) -> dict[str, object]:
-    """Body of a webhook's request. Chat tools show `text`, which may name a customer's segment."""
+    """Return the body of the webhook's request. Chat tools show `text`, which may name a customer's segment."""
     sentences = " ".join(reason.sentence for reason in verdict.reasons)
     text = f"{verdict.verdict}: version {verdict.version}. {sentences} Action: {verdict.action_reason}"
     return {
@@ -105,5 +106,5 @@ def _first_of_incident(store: VerdictStore, verdict: Verdict) -> Verdict:
 
 
 def _is_unjudged(verdict: Verdict) -> bool:
-    """Return True for a window whose drift could not be judged: it does not end an incident."""
+    """Return True for a window whose drift could not be judged; such a window does not end an incident."""
     return any(reason.kind in _UNJUDGED for reason in verdict.reasons)

@@ -1,7 +1,7 @@
 """Webhook of the operator: one POST per message, signed as Standard Webhooks defines it, or in Slack's form.
 
-The address is a setting of the operator, never of a customer. No redirect is followed, nothing of the answer but its
-status is read, and no message, error or log names the address: knowing it is enough to post there.
+The address is a setting of the operator, never of a customer. Redirects are not followed. Only the status of the
+response is read. No message, error or log contains the address, because the address alone allows posting.
 """
 
 import base64
@@ -40,7 +40,7 @@ class Webhook:
         url: http(s).
         secret: `whsec_` and 24 to 64 bytes in base64, which sign every message; None: messages are not signed.
         form: json: the whole message; slack: its text alone, which Slack and Mattermost show.
-        timeout_s: of connecting, sending and the answer, each.
+        timeout_s: limit for connecting, for sending and for the response, each.
     """
 
     url: str = field(repr=False)
@@ -52,8 +52,8 @@ class Webhook:
         """Check address and proxy without a request.
 
         Raises:
-            PermanentError: the address is not http(s), or is one of the machine's own network (169.254.0.0/16,
-                fe80::/10), where clouds keep credentials.
+            PermanentError: the address is not http(s), or is link-local (169.254.0.0/16, fe80::/10), where clouds
+                serve credentials.
             UnavailableError: the address needs a proxy that cannot be used.
         """
         try:
@@ -70,12 +70,12 @@ class Webhook:
         Args:
             name: id of the message; a repetition has the same, so that the receiver can drop it.
             message: plain values, with the sentence for readers in `text`.
-            at: time of the attempt, which is signed too.
+            at: time of the attempt; the signature covers it.
 
         Raises:
             RefusedMessageError: the webhook answered with an error; the message names the status.
             UndeliveredError: the webhook cannot be reached.
-            UnavailableError: it did not respond, and the message may have arrived; or see `check`.
+            UnavailableError: the webhook did not respond, and the message may have arrived; or see `check`.
             PermanentError: see `check`.
         """
         self.check()

@@ -1,12 +1,12 @@
 """Calibrated two-sample tests: statistics of a gap between means, compared with a bootstrap over units.
 
-The unit is the independent piece of evidence, not the row: its rows may repeat a topic, come in sessions, and be in the
-reference, in the window, or in both. A unit's part in the gap is the sum of its rows' parts, so whatever it does alike
-on both sides cancels. A draw multiplies each unit's part by a random number of mean 0, variance 1 and skewness 1 (wild
-cluster bootstrap with two-point weights: Mammen 1993, 'Bootstrap and wild bootstrap for high dimensional linear
-models'; Cameron, Gelbach and Miller 2008), which gives the gap that chance alone makes. All draws of a batch are one
-matrix product. p-values are those of Besag and Clifford (1991, Biometrika 78, 301): drawing stops early once `ENOUGH`
-draws are as extreme as the observed statistic.
+The unit is the independent piece of evidence, not the row: the rows of a unit may repeat a topic, come in sessions, and
+be in the reference, in the window, or in both. A unit's part in the gap is the sum of its rows' parts, so behaviour
+that is equal on both sides cancels. A draw multiplies each unit's part by a random number of mean 0, variance 1 and
+skewness 1 (wild cluster bootstrap with two-point weights: Mammen 1993, 'Bootstrap and wild bootstrap for high
+dimensional linear models'; Cameron, Gelbach and Miller 2008). The result is a gap that chance alone makes. All draws of
+a batch are one matrix product. p-values are those of Besag and Clifford (1991, Biometrika 78, 301): drawing stops early
+once `ENOUGH` draws are as extreme as the observed statistic.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ _FIRST_BATCH: Final = 64
 _ROOT: Final = 5.0**0.5
 _LOW: Final = np.float32((1.0 - _ROOT) / 2.0)
 _HIGH: Final = np.float32((1.0 + _ROOT) / 2.0)
-_OFTEN: Final = np.float32((_ROOT + 1.0) / (2.0 * _ROOT))  # chance of the low factor, which makes the mean 0
+_OFTEN: Final = np.float32((_ROOT + 1.0) / (2.0 * _ROOT))  # probability of the low factor; makes the mean 0
 
 Statistic = Callable[[Floats], Floats]
 """Gaps between the means of window and reference (k, B) -> (B,); larger values mean more drift."""
@@ -35,9 +35,9 @@ Statistic = Callable[[Floats], Floats]
 class Test:
     """One column: each row's part in the gap between the means of window and reference, and the statistic of gaps.
 
-    `parts` is (n, k), dense or sparse; their sum over rows is the observed gap unless `gap` (k,) gives another. Where
-    centring would make a sparse matrix dense, `parts` are not centred: `means` (k,) are then the means over both sides,
-    `weights` (n,) the rows'.
+    `parts` is (n, k), dense or sparse; their sum over rows is the observed gap unless `gap` (k,) gives another. If
+    centring would make a sparse matrix dense, `parts` are not centred: `means` (k,) then holds the means over both
+    sides, and `weights` (n,) the weights of the rows.
     """
 
     __test__ = False  # not a test case
@@ -66,7 +66,7 @@ def bootstrap_tests(tests: Mapping[str, Test], groups: Ints, *, rate: float, see
         tests: columns by name, over the same n rows.
         groups: (n,) unit of each row; rows of one unit depend on each other, on either side.
         rate: false-alarm rate over all tests together; decides how finely p-values must resolve.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     rng = np.random.default_rng(seed)
     unit = _units(groups)
@@ -151,7 +151,7 @@ def rate_per_window(*, alarms: float, period_s: float, window_s: float) -> float
     One alarm per month with hourly windows is 1/720.
 
     Raises:
-        ValueError: a number that is not positive.
+        ValueError: an argument is not positive.
     """
     if min(alarms, period_s, window_s) <= 0:
         raise ValueError(f"expected positive alarms, period_s and window_s, got {alarms:g}, {period_s:g}, {window_s:g}")

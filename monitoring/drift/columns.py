@@ -22,7 +22,7 @@ CATEGORIES: Final = 30
 MIN_SEGMENT_ROWS: Final = 100
 _CUTS: Final = 64
 _WORD: Final = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
-_FIRST_MARK: Final = "\u0300"  # scripts below it have spaces between words, and no combining marks
+_FIRST_MARK: Final = "\u0300"  # scripts below this code point have spaces between words, and no combining marks
 _MIN_WORD_ROWS: Final = 5
 _FEW: Final = 5.0
 _MAX_WORDS: Final = 2_000
@@ -37,12 +37,12 @@ _TINY: Final = 1e-12
 def column_tests(
     both: Sample, is_current: Bools, columns: Sequence[str] | None = None
 ) -> tuple[dict[str, Test], tuple[str, ...]]:
-    """Return a test for each column that the rows allow, and a sentence for each that is off.
+    """Return a test per column that the rows allow, and a sentence per column that cannot be tested.
 
     Args:
         both: reference and current rows.
-        is_current: (n,) whether a row is of the current window.
-        columns: only these; by default all.
+        is_current: (n,) True for rows of the current window.
+        columns: names of the columns to test; None: all.
     """
 
     def wanted(kind: str) -> bool:
@@ -87,7 +87,7 @@ def column_tests(
 
 
 def gap_weights(is_current: Bools, among: Bools | None = None) -> Floats:
-    """Return the weight (n,) of each row in a gap of means: 1 / current rows, -1 / reference rows, 0 if not `among`."""
+    """Return each row's weight (n,) in a gap of means: 1 / current rows, -1 / reference rows, 0 outside `among`."""
     among = np.ones(len(is_current), dtype=bool) if among is None else among
     current, reference = among & is_current, among & ~is_current
     return np.asarray(current / max(current.sum(), 1) - reference / max(reference.sum(), 1))
@@ -96,7 +96,8 @@ def gap_weights(is_current: Bools, among: Bools | None = None) -> Floats:
 def large_segments(segments: Sequence[str], current_share: float) -> dict[str, npt.NDArray[np.bool_]]:
     """Return the rows (n,) of at most 20 segments that are likely to have `MIN_SEGMENT_ROWS` rows on both sides.
 
-    They are chosen by their size over both sides together, so that the choice does not depend on the tested split.
+    Segments are chosen by their size over both sides together, so that the choice does not depend on the difference
+    that is tested.
     """
     names = np.array(segments, dtype=object)
     least = MIN_SEGMENT_ROWS / max(min(current_share, 1.0 - current_share), 1e-9)
@@ -105,12 +106,12 @@ def large_segments(segments: Sequence[str], current_share: float) -> dict[str, n
     }
 
 
-@lru_cache(maxsize=_CACHED_TEXTS)  # the reference's texts return with every window
+@lru_cache(maxsize=_CACHED_TEXTS)  # every window is compared with the same texts of the reference
 def words_of(text: str) -> tuple[str, ...]:
-    """Return the words of a text, without case.
+    """Return the words of a text, case-folded.
 
-    A letter keeps its combining marks. Scripts without spaces between words give one word per letter: a whole sentence
-    as one word would be new in every text.
+    A letter keeps its combining marks. In scripts without spaces between words each letter is a word, because a whole
+    sentence as one word would be new in every text.
     """
     folded = text.casefold()
     if max(folded, default="") < _FIRST_MARK:
@@ -131,7 +132,10 @@ def _words_of_any_script() -> tuple[re.Pattern[str], re.Pattern[str]]:
 
 
 def category_test(codes: Ints, *weights: Floats) -> Test:
-    """Return Pearson's chi-square of category counts (codes from 0); of several weights (n,) the largest one's."""
+    """Return the test by Pearson's chi-square of category counts (codes from 0).
+
+    With several weights (n,), the statistic is the largest chi-square of any of them.
+    """
     features = (codes[:, None] == np.arange(int(codes.max()) + 1)).astype(np.float32)
     parts, scales = [], []
     for each in weights:
@@ -164,14 +168,17 @@ def _thirds(values: Floats) -> Ints:
 
 
 def _common_values(values: tuple[str, ...]) -> Ints:
-    """Return the rank of each value by frequency; the rare ones share the last."""
+    """Return the rank of each value by frequency; rare values share the last rank."""
     common = [value for value, _ in Counter(values).most_common(CATEGORIES)]
     place = {value: k for k, value in enumerate(common)}
     return np.array([place.get(value, len(common)) for value in values], dtype=np.int64)
 
 
 def _presence(words: Sequence[tuple[str, ...]]) -> tuple[Any, Any, list[str]]:
-    """Return rows by words: 1 where the row has the word, and the word's share of the row's words; the words."""
+    """Return two sparse matrices (rows, words), and the words.
+
+    The first has 1 for each word of a row, the second the word's share of the row's words.
+    """
     from scipy import sparse
 
     flat = list(chain.from_iterable(words))
@@ -189,19 +196,19 @@ def _presence(words: Sequence[tuple[str, ...]]) -> tuple[Any, Any, list[str]]:
 
 
 def unseen_test(shares: Any, groups: Ints, is_current: Bools) -> Test:
-    """Return the test of unseen words: those that no reference row of another unit has.
+    """Return the test of unseen words. A word is unseen if no reference row of another unit has it.
 
     The window's share of unseen words is compared with the reference's. A unit's own rows are left out on both sides:
     otherwise a reference row would have no unseen word by definition. A unit's part holds the unseen words of its own
-    rows, and half of the words that would be unseen without it: that influence counts each pair of units from both ends
-    (Efron and Stein 1981, 'The jackknife estimate of variance'). The window's spread is set to the reference's, so that
-    new words do not widen their own limit, unless so few units have most of them that the reference does not show how
-    far chance spreads them.
+    rows, and half of the words that would be unseen without the unit. It is half, because each pair of units is counted
+    from both ends (Efron and Stein 1981, 'The jackknife estimate of variance'). The spread of the window is reduced to
+    that of the reference, so that new words do not widen their own limit. It is reduced less if few units have most of
+    the new words, because the reference then does not show how far chance spreads them.
 
     Args:
         shares: (n, words) each word's share of the row's words, sparse.
         groups: (n,) unit of each row.
-        is_current: (n,) whether a row is of the current window.
+        is_current: (n,) True for rows of the current window.
     """
     entries = shares.tocoo()
     (row, word), share, n_words = entries.coords, entries.data, shares.shape[1]
@@ -215,7 +222,7 @@ def unseen_test(shares: Any, groups: Ints, is_current: Bools) -> Test:
     unseen = np.bincount(row, weights=share * (others == 0), minlength=len(unit))
     now, before = unseen[is_current], unseen[~is_current]
     of_unit = np.bincount(unit[is_current], weights=now)
-    like_units = of_unit.sum() ** 2 / max(float((of_unit**2).sum()), _TINY)  # equal units that would be as uneven
+    like_units = of_unit.sum() ** 2 / max(float((of_unit**2).sum()), _TINY)  # effective number of units
     alike = max(before.std() / max(float(now.std()), _TINY), min(1.0, (_FEW / max(like_units, _TINY)) ** 0.5))
     parts = weights * np.where(is_current, (unseen - now.mean()) * alike, unseen - before.mean())
     rests_on_one = others == 1
@@ -223,7 +230,7 @@ def unseen_test(shares: Any, groups: Ints, is_current: Bools) -> Test:
     only = (holder_sum[word] - own * unit[row])[rests_on_one].astype(np.int64)
     rise = np.bincount(
         only, weights=(weights[row] * share)[rests_on_one], minlength=len(first)
-    )  # of the gap without it
+    )  # rise of the gap if the unit is left out
     reference_rows = np.bincount(unit[~is_current], minlength=len(first))
     parts[first] -= 0.5 * (rise - rise.sum() * reference_rows / reference_rows.sum())
     return Test(
@@ -234,7 +241,10 @@ def unseen_test(shares: Any, groups: Ints, is_current: Bools) -> Test:
 
 
 def _common_words_test(presence: Any, weights: Floats) -> Test | None:
-    """Return the sum of squared z-values of words: strong where many move a little, or few move much."""
+    """Return the test by the sum of squared z-values of common words; None without common words.
+
+    The sum is large if many words change a little, or a few change much.
+    """
     from scipy import sparse
 
     in_rows = np.asarray(presence.sum(axis=0)).ravel()
@@ -263,7 +273,7 @@ def _bag(presence: Any, vocabulary: Sequence[str]) -> Any:
     rows = presence.shape[0]
     parts = (presence.data, hashed[presence.indices], presence.indptr)
     bag = sparse.csr_array(parts, shape=(rows, _HASHES), copy=True)
-    bag.sum_duplicates()  # words that share a hash; in place, hence the copy
+    bag.sum_duplicates()  # sums words that share a hash; works in place, hence the copy
     rarity = np.log(rows / (1.0 + np.asarray(bag.sum(axis=0)).ravel()))
     bag = bag @ sparse.diags_array(np.maximum(rarity, 0.1).astype(np.float32))
     norms = np.sqrt(np.asarray((bag * bag).sum(axis=1)).ravel())
@@ -271,7 +281,7 @@ def _bag(presence: Any, vocabulary: Sequence[str]) -> Any:
 
 
 def _embedding_test(both: Sample, is_current: Bools) -> Test | None:
-    """Return the MMD of the model's embeddings, over the rows that have one; None if they are too few."""
+    """Return the MMD test of the model's embeddings; None if too few rows have an embedding."""
     if both.embeddings is None:
         return None
     embedded = np.isfinite(both.embeddings[:, 0])

@@ -1,9 +1,9 @@
 """Detectors of differences between a window and the reference: pure, with calibrated p-values.
 
-No detector has a fixed cut-off. Each compares its statistic with a bootstrap over the units of the same rows, and
-Holm's correction over the columns keeps the false-alarm rate that the user requested. Slow drift is tested in the same
-way on the last windows together, a window-limited scan (Lai 1998, 'Information bounds and quick detection of parameter
-changes'): a change that is too slow for any single window adds up over several.
+No detector has a fixed cut-off. Each compares its statistic with a bootstrap over the units of the same rows. Holm's
+correction over the columns keeps the false-alarm rate that the user requested. Slow drift is tested in the same way on
+the last windows together, because a change that is too slow for any single window adds up over several (window-limited
+scan; Lai 1998, 'Information bounds and quick detection of parameter changes').
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ from monitoring.drift.support import Support, support_of
 MIN_TESTED_ROWS: Final = 50
 MIN_GROUPS: Final = 20
 SLOW_SHARE: Final = 0.2
-"""Part of the false-alarm rate for the test of slow drift, where it runs beside the window's own tests."""
+"""Part of the false-alarm rate for the test of slow drift, if it runs beside the window's own tests."""
 SLOW_COLUMNS: Final = ("class_shares", "confidence", "unknown_words", "word_use", "word_embedding", "segment_mix")
 _NO_SEGMENT: Final = "No segment has enough rows on both sides."
 
@@ -32,8 +32,8 @@ _NO_SEGMENT: Final = "No segment has enough rows on both sides."
 class DriftFinding:
     """Finding about one column.
 
-    `effect` is the size of the change as a share (0 to 1) in the column's own terms, `p_adjusted` holds over all
-    columns; `drifted` where it is at or under the false-alarm rate. `sentence` quotes no text.
+    `effect` is the size of the change as a share (0 to 1) in the column's own terms. `p_adjusted` is corrected for the
+    number of columns. `drifted` is True if `p_adjusted` is at most the false-alarm rate. `sentence` quotes no text.
     """
 
     kind: str
@@ -78,12 +78,12 @@ def detect_drift(
     """Compare a window with the reference, column by column.
 
     Args:
-        reference: held-out or early live rows of the same version, never rows that it trained on.
+        reference: held-out or early live rows of the same version, never rows that it was trained on.
         current: the window's rows.
         false_alarm_rate: share of windows without drift in which any column may alarm (0 to 1).
         max_rows: each side is sampled down to this before testing.
-        seed: of sampling and draws.
-        columns: only these kinds; by default all that the rows allow.
+        seed: seed of sampling and draws.
+        columns: kinds of columns to test; None: all that the rows allow.
     """
     reference_rows, current_rows = reference.rows, current.rows
     for name, sample in (("reference", reference), ("window", current)):

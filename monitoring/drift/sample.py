@@ -16,16 +16,16 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """n predictions. `texts` and `aspects` are None where the log is redacted: text drift is then off.
+    """Sample of n predictions.
 
-    `labels` (n,) are predicted, `scores` (n, labels of `task`) calibrated, `truth` (n,) the last feedback or -1,
-    `weights` (n,) the inverse sampling probability of the feedback (1 if unsolicited), `asked` (n,) whether it was
-    requested.
-    `times` (n,) are the requests' times (s since 1970), `delays` (n,) the time from request to feedback (s); NaN if
-    unknown.
+    `texts` and `aspects` are None if the log is redacted; drift of texts is then not tested. `labels` (n,) are
+    predicted, `scores` (n, labels of `task`) are calibrated. `truth` (n,) is the last feedback or -1, `weights` (n,)
+    its inverse sampling probability (1 if unsolicited), and `asked` (n,) is True if it was requested. `times` (n,) are
+    the times of the requests (s since 1970), `delays` (n,) the times from request to feedback (s); NaN if unknown.
+
     Rows of one `group` (a unit, or a text if no unit was given) depend on each other, so tests count them as one piece
     of evidence. A group of 0 or more is the same group in every sample; a negative one is a group of this sample alone.
-    `embeddings` (n, d) are those of the model, NaN for a row without one; None without a model.
+    `embeddings` (n, d) are computed by the model, NaN for a row without one; None without a model.
     """
 
     labels: Ints

@@ -1,9 +1,9 @@
-"""Slow loss, found by adding windows up: an e-detector over labelled answers.
+"""Detector of a slow loss: an e-detector that adds up labelled answers of all windows.
 
-Each window gives an e-value against 'the version is right as often as on its test'. They are added up as
-Shiryaev and Roberts do, R = (R + 1) * e (Shin, Ramdas and Rinaldo 2022, 'E-detectors'): without loss an alarm comes
-at most once in 1 / rate windows in the mean, however long it runs and whatever the windows' sizes. That holds for the
-units that answer; how far these may differ from the baseline's units is part of the baseline's error.
+Each window gives an e-value against the hypothesis that the version is right as often as on its test. E-values are
+added up by the rule of Shiryaev and Roberts, R = (R + 1) * e (Shin, Ramdas and Rinaldo 2022, 'E-detectors'). Without a
+loss there is on average at most one alarm in 1 / rate windows, for any number and any sizes of windows. This holds for
+the units that give labels; the error of the baseline includes how far they may differ from the baseline's units.
 """
 
 from collections.abc import Iterable
@@ -25,8 +25,8 @@ _MAX_LOG: Final = 50.0
 class RightAnswers:
     """Count of a window's labelled answers and of the right ones.
 
-    Requested labels are left out: hard rows are requested more often, so they are right less often. The first label
-    of each unit counts, or of each text if no unit was given: dependent rows are one piece of evidence.
+    Requested labels are left out: hard rows are requested more often, and their answers are right less often. Only the
+    first label of each unit counts, or of each text if no unit was given: dependent rows are one piece of evidence.
     """
 
     right: int
@@ -40,7 +40,7 @@ class RightAnswers:
         return cls(right=int((sample.labels[firsts] == sample.truth[firsts]).sum()), labelled=len(firsts))
 
     def reported(self, ratio: float) -> "RightAnswers":
-        """Return the count if wrong answers were reported `ratio` times as often as right ones."""
+        """Return the count for a baseline whose wrong answers are reported `ratio` times as often as right ones."""
         right = self.right / max(self.right + ratio * (self.labelled - self.right), 1.0) * self.labelled
         return RightAnswers(right=round(right), labelled=self.labelled)
 
@@ -72,9 +72,10 @@ def tolerated_share(reference: RightAnswers, tolerated_loss: float = 0.0, unit_v
 
 
 def e_value(window: RightAnswers, tolerated: float) -> float:
-    """Return one window's evidence that fewer than `tolerated` are right; at most 1 in the mean if that is false.
+    """Return one window's evidence that fewer than `tolerated` are right; at most 1 on average if that is false.
 
-    A mixture of bets: each label multiplies the stake by 1 + bet * (tolerated - right) (Waudby-Smith and Ramdas 2024).
+    It is a mixture of bets: each label multiplies the stake by 1 + bet * (tolerated - right) (Waudby-Smith and Ramdas
+    2024).
     """
     wrong = window.labelled - window.right
     logs = [window.right * log(1.0 + bet * (tolerated - 1.0)) + wrong * log(1.0 + bet * tolerated) for bet in _BETS]
@@ -94,9 +95,9 @@ def detect_slow_loss(
     Args:
         reference: the version's test or early live labels.
         windows: labelled answers per window since the reference, the oldest first.
-        rate: false alarms per window in the long run (1 / rate windows between them in the mean).
+        rate: false alarms per window in the long run (on average 1 / rate windows between two of them).
         tolerated_loss: a loss in the share of right answers without an alarm.
-        unit_variance: of the gap between windows and reference, from which units they have (`UnitSpread.variance`).
+        unit_variance: variance of the gap that differences between units cause (`UnitSpread.variance`).
     """
     tolerated = tolerated_share(reference, tolerated_loss, unit_variance)
     evidence = 0.0

@@ -1,10 +1,10 @@
 """Support: the share of a window's rows that are like rows of the reference, by the model's embeddings.
 
-A classifier is trained to tell the window's rows from the reference's by their embeddings, and scores rows of units
-that it was not trained on; its score rises with the ratio of both densities (Sugiyama, Suzuki and Kanamori 2012,
-'Density ratio estimation in machine learning'). A row that scores above nearly all of the reference is unlike it:
-confidence was never checked on such rows. Distances to the nearest rows separate them far worse, because the last layer
-puts rows of a new area near known ones.
+A classifier is trained to separate the window's rows from the reference's by their embeddings. It scores rows of units
+that it was not trained on. Its score rises with the ratio of both densities (Sugiyama, Suzuki and Kanamori 2012,
+'Density ratio estimation in machine learning'). A row that scores above nearly all rows of the reference is unlike the
+reference: confidence was never checked on such rows. Distances to the nearest rows separate such rows far worse,
+because the last layer puts rows of a new area near known ones.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from monitoring.drift.sample import Bools, Floats, Ints, Sample
 
 MIN_EMBEDDED: Final = 100
 _TRUSTED: Final = 0.9
-_UNLIKE: Final = 0.05  # share of the reference that may score as high
+_UNLIKE: Final = 0.05  # share of the reference; a row is unlike it if no larger share scores as high
 _RIDGE: Final = 1.0
 _FOLDS: Final = 5
 

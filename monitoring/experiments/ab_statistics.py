@@ -1,10 +1,11 @@
 """A/B statistics that are valid at every look, guardrails, and the decision about a challenger. Pure.
 
-The outcome is whether an answer was right, on requests whose true label (feedback of a trusted source) is
-evaluated. The difference of the arms' shares of right answers is stratified by plan revision, because a ramp changes
-the mix over time. Its variance is taken over units, because a unit's answers depend on each other. Its interval is an
-asymptotic confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2021, with Robbins' normal mixture):
-it covers at all times at once, so peeking is allowed. The sample-ratio test is Lindon and Malek's (2022) e-value.
+The outcome of a request is a right or a wrong answer. Only requests count whose true label (feedback of a trusted
+source) is evaluated. The difference of the arms' shares of right answers is stratified by plan revision, because a ramp
+changes the mix over time. Its variance is taken over units, because a unit's answers depend on each other. Its interval
+is an asymptotic confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2021, with Robbins' normal
+mixture): it holds at all times together, so an experiment may be judged at any time. The sample-ratio test is Lindon
+and Malek's (2022) e-value.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ _SRM_CONCENTRATION: Final = 1_000.0
 
 @dataclass(frozen=True, kw_only=True)
 class Outcomes:
-    """n labelled answers: which arm, in which plan revision, of which unit, and whether it was right (0 or 1)."""
+    """Labelled answers (n): arm, plan revision and unit of each, and 1 if it was right, else 0."""
 
     challenger: npt.NDArray[np.bool_]
     revision: npt.NDArray[np.int64]
@@ -66,8 +67,9 @@ class Allocation:
 class ArmHealth:
     """Health of one arm, apart from its quality.
 
-    `p99_ms` covers the moments in which both arms answered, `p99_low_ms` is a p99 that the challenger surely reaches
-    and the champion does not; `top_class` is the share of the class that it answers most.
+    `p99_ms` is measured over the times at which both arms answered. `p99_low_ms` is a latency that the challenger's p99
+    surely reaches, and that more of the challenger's answers surely reach than of the champion's. `top_class` is the
+    share of the class that the arm answers most.
     """
 
     requests: int = 0
@@ -102,7 +104,7 @@ class ExperimentEvidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Challenger minus champion in the share of right answers, with an interval that holds at all times at once."""
+    """Challenger minus champion in the share of right answers, with an interval that holds at all looks together."""
 
     estimate: float
     low: float
@@ -117,8 +119,8 @@ UNKNOWN_DIFFERENCE: Final = Difference(estimate=0.0, low=-1.0, high=1.0, standar
 class ExperimentDecision:
     """Decision about the challenger, in one sentence, with its figures.
 
-    `guard` names the guardrail that rolled back (errors, p99, sample_ratio, confidence, labels, check), else None;
-    `grounds` is the reason of a PROMOTE, `saving` that of the evidence.
+    `guard` names the guardrail that rolled back (errors, p99, sample_ratio, confidence, labels, check), else None.
+    `grounds` is the reason of a PROMOTE. `saving` is copied from the evidence.
     """
 
     decision: ExperimentAction
@@ -207,15 +209,15 @@ def is_cheaper(saving: float | None, policy: ExperimentPolicy) -> bool:
 def judge_saving(
     challenger: str, saving: float | None, policy: ExperimentPolicy, *, grounds: Grounds | None
 ) -> ExperimentDecision | None:
-    """Stop a challenger that the gate promoted for its price, if it saves too little here; None otherwise. Pure.
+    """Return the decision to stop a challenger that was promoted for its price but saves too little; else None. Pure.
 
-    Without the saving only a gain promotes it, and the gate found none.
+    The gate promoted the challenger for its price because it found no gain. Without the saving there is no reason left.
 
     Args:
-        challenger: its version.
-        saving: share of the champion's price per prediction that it saves; None: not measured.
-        policy: with the saving that is required.
-        grounds: of the gate's PROMOTE; None: not known, or an operator chose the version.
+        challenger: version of the challenger.
+        saving: share of the champion's price per prediction that the challenger saves; None: not measured.
+        policy: has the required saving.
+        grounds: reason of the gate's PROMOTE; None: not known, or an operator chose the version.
     """
     if grounds != "not worse and cheaper" or saving is None or is_cheaper(saving, policy):
         return None
@@ -268,7 +270,7 @@ def difference(outcomes: Outcomes, *, alpha: float = 0.05, effect_scale: float =
 
 
 def with_interval(estimate: float, variance: float, *, alpha: float, effect_scale: float) -> Difference:
-    """Return an estimated difference of shares with its confidence sequence, cut to -1 to 1."""
+    """Return an estimated difference of shares with its confidence sequence, limited to -1 to 1."""
     radius = mixture_radius(variance, alpha=alpha, effect_scale=effect_scale)
     return Difference(
         estimate=estimate,
@@ -288,8 +290,8 @@ def _stratified(outcomes: Outcomes) -> tuple[float, float] | None:
     """Return the estimate and its variance over units; None if no plan revision has outcomes of both arms.
 
     Strata are weighted by n1 n0 / (n1 + n0). The variance sums each unit's influence over all strata. It is never below
-    that of independent answers with shares pulled a little to the middle: an arm that was always right so far is still
-    uncertain.
+    the variance of independent answers with shares moved a little towards 0.5: an arm that was always right so far is
+    still uncertain.
     """
     if len(outcomes.right) == 0:
         return None
@@ -319,7 +321,8 @@ def _stratified(outcomes: Outcomes) -> tuple[float, float] | None:
 def sample_ratio_p_value(allocation: Sequence[Allocation]) -> float:
     """Return the anytime-valid p-value that units were split by the plan; 1 without units.
 
-    One over the e-value: a Beta mixture around the planned share, plan revisions multiplied.
+    The p-value is 1 / e-value. The e-value of a plan revision is a Beta mixture around the planned share; those of all
+    revisions are multiplied.
     """
     log_e = sum(_log_e_value(part) for part in allocation)
     return min(1.0, exp(-log_e)) if log_e > 0 else 1.0
@@ -337,7 +340,7 @@ def _log_e_value(part: Allocation) -> float:
 
 
 def _guardrail(evidence: ExperimentEvidence, policy: ExperimentPolicy, srm: float) -> tuple[str, str] | None:
-    """Return the first guardrail that is broken and why, None while all hold."""
+    """Return the first broken guardrail and the reason; None if all hold."""
     if srm <= policy.srm_alpha:
         sent = sum(part.challenger_units for part in evidence.allocation)
         expected = sum(part.share * (part.challenger_units + part.champion_units) for part in evidence.allocation)
@@ -349,7 +352,7 @@ def _guardrail(evidence: ExperimentEvidence, policy: ExperimentPolicy, srm: floa
 
 
 def broken_guardrail(old: ArmHealth, new: ArmHealth, policy: ExperimentPolicy) -> tuple[str, str] | None:
-    """Return the first broken guardrail of errors, p99 and confidence, and why; None while all hold."""
+    """Return the first broken guardrail of errors, p99 and confidence, and the reason; None if all hold."""
     if min(old.requests, new.requests) < policy.min_guard_requests:
         return None
     checks = {

@@ -1,8 +1,8 @@
 """Comparison of the p99 latency of two arms, by blocks of time.
 
-A stall of a busy machine slows all requests of a moment, so requests are not independent: a few stalls that met one arm
-would look like a slow version. Blocks of time take the place of independent requests (ratio estimator over clusters,
-Cochran 1977, chapter 6), and only blocks in which both arms answered are compared.
+A stall of a busy machine slows all requests of a moment, so requests are not independent: a few stalls that hit one arm
+would look like a slow version. Blocks of time are therefore the independent observations (ratio estimator over
+clusters, Cochran 1977, chapter 6). Only blocks in which both arms answered are compared.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,8 @@ _Integers = npt.NDArray[np.integer[Any]]
 class ArmLatency:
     """The p99 latency of champion and challenger in ms, over the blocks in which both answered; None: unknown.
 
-    `low_ms` is a p99 that the challenger surely reaches, and the champion surely less often.
+    `low_ms` is a latency that the challenger's p99 surely reaches, and that more of the challenger's answers surely
+    reach than of the champion's.
     """
 
     champion_ms: float | None = None
@@ -40,7 +41,7 @@ class ArmLatency:
 def compare_latency(rows: pl.DataFrame) -> ArmLatency:
     """Return the p99 latency of both arms.
 
-    Blocks are 5 s long, or a hundredth of the time that `rows` cover. Fewer than 5 of them give no lower bound.
+    Blocks are 5 s long, or a hundredth of the time that `rows` cover. With fewer than 5 blocks `low_ms` is None.
 
     Args:
         rows: answers with the columns at, latency_ms and challenger (False: the champion's).
@@ -66,7 +67,7 @@ def compare_latency(rows: pl.DataFrame) -> ArmLatency:
 
 def _compare(mine: _Floats, my_blocks: _Integers, others: _Floats, other_blocks: _Integers) -> ArmLatency:
     sizes = np.bincount(my_blocks)
-    weights = sizes / np.bincount(other_blocks)  # the champion's answers count as the challenger's are spread over time
+    weights = sizes / np.bincount(other_blocks)  # spreads the champion's answers over time like the challenger's
     order = np.argsort(others)
     reached = np.cumsum(weights[other_blocks][order])
     place = np.searchsorted(reached, (1.0 - _SLOW_SHARE) * reached[-1])
@@ -87,7 +88,7 @@ def _compare(mine: _Floats, my_blocks: _Integers, others: _Floats, other_blocks:
 
 
 def _low(counts: _Floats | _Integers, sizes: _Integers, errors: float) -> float:
-    """Return the share of all blocks together, less so many standard errors over the blocks."""
+    """Return the share in all blocks together, less `errors` standard errors (over blocks)."""
     share = counts.sum() / sizes.sum()
     rest = counts - share * sizes
     error = sqrt(float(rest @ rest) * len(sizes) / (len(sizes) - 1)) / sizes.sum()

@@ -44,8 +44,8 @@ def collect_experiment(
         until: time of the look; by default now.
         trusted_sources: feedback sources that may measure; None: every source.
         challenger: the arm's name; by default the plans' only challenger.
-        saving: share of the champion's price per prediction that the challenger saves, where it was measured.
-        task: whose evaluated labels count.
+        saving: share of the champion's price per prediction that the challenger saves; None: not measured.
+        task: task whose evaluated labels count.
 
     Raises:
         ValueError: no plan names the experiment, or the challenger is not in its plans.

@@ -1,4 +1,4 @@
-"""Outlook of an experiment: when its labels decide, and which difference they show. Pure."""
+"""Outlook of an experiment: time until its labels decide, and the difference that they show. Pure."""
 
 from dataclasses import dataclass
 from math import ceil, inf, sqrt
@@ -12,7 +12,7 @@ from monitoring.experiments.shadow import SHADOW_ALPHA
 _DAY_S: Final = 86_400.0
 _Z_POWER: Final = NormalDist().inv_cdf(0.8)
 _RIGHT: Final = 0.8  # share of right answers
-_APART: Final = 0.12  # share of requests that the two answer differently
+_APART: Final = 0.12  # share of requests that champion and challenger answer differently
 _SOUGHT_GAIN: Final = 0.03  # in the share of right answers
 _MOST_LABELS: Final = 1_000_000
 
@@ -22,10 +22,12 @@ class Outlook:
     """Outlook of a promotion that starts now.
 
     Attributes:
-        decides_s: earliest decision of the A/B test on labels that customers give, in seconds; inf without any.
-        in_time: whether that is within the longest time that the experiment may run.
-        sees_gain: difference of right answers (0.03 is three points) that it finds in that time with 80 % power.
-        asked_labels: requested labels of disagreements that show a gain of three points, without customers' labels.
+        decides_s: seconds until the earliest decision of the A/B test on labels that customers give; inf without any.
+        in_time: True if `decides_s` is within the longest time that the experiment may run.
+        sees_gain: difference in the share of right answers (0.03 is three points) that the experiment finds within its
+            longest time with 80 % power.
+        asked_labels: number of requested labels of disagreements that show a gain of three points, without customers'
+            labels.
     """
 
     decides_s: float
@@ -44,7 +46,7 @@ def outlook(policy: ExperimentPolicy, labels_a_day: float, *, challengers: int =
     """
     share = min(policy.ramp[-1], 1.0 / (challengers + 1))
     least_s = policy.shadow_s + policy.step_s * max(0, len(policy.ramp) - 1)
-    per_s = labels_a_day / _DAY_S * share  # of the challenger's arm; the champion's is as large at least
+    per_s = labels_a_day / _DAY_S * share  # labels of the challenger's arm; the champion's arm gets at least as many
     decides_s = least_s + policy.min_exposure / per_s if per_s else inf
     alpha = policy.alpha / challengers
     longest_s = policy.longest_s(shadow=True)

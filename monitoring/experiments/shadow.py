@@ -1,10 +1,10 @@
 """Champion and challenger on the same requests: agreement, flips, latency and errors pairwise, and McNemar's test.
 
-A shadow answers the requests that the champion has answered, so the two are compared on pairs. Only disagreements show
-which of the two is better, and only a label shows which was right: labels are requested for disagreements, not for the
-traffic. Requested labels count, because every disagreement is drawn with one chance, whichever of the two is certain:
-the sign of the difference stays, only its size is larger than in the traffic. Requested labels of disagreements alone,
-times the share of disagreements, give its size in the traffic: this shows that a cheaper version is not worse.
+A shadow answers the requests that the champion has answered, so both versions are compared on pairs of answers. Only
+disagreements show which version is better, and only a label shows which answer is right. Labels are therefore requested
+for disagreements, not for all traffic. Requested labels count, because every disagreement is drawn with the same
+probability, independent of the scores. The difference on them has the right sign, but is larger than in the traffic.
+Times the share of disagreements it is the difference in the traffic, which shows that a cheaper version is not worse.
 """
 
 from collections.abc import Collection, Mapping
@@ -38,18 +38,18 @@ from monitoring.experiments.ab_statistics import (
 )
 from monitoring.experiments.collect import failures, health_of, outcome_counts
 
-SHADOW_ALPHA: Final = 0.01  # of a wrong decision about an equal challenger on the labels of its shadow time
+SHADOW_ALPHA: Final = 0.01  # probability of a wrong decision about an equal challenger on labels of its shadow time
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShadowReport:
-    """Result of the pairs. Shares are 0 to 1.
+    """Result of the comparison of pairs. Shares are 0 to 1.
 
-    `confusion[i][j]` counts pairs that the champion called i and the challenger j; `flips` those that went from
-    one evaluated label to another. `gains` has the pairs with a trusted label that is evaluated: 1 where the challenger
-    alone was right, -1 the champion alone, 0 otherwise; `units` are theirs. `asked` has the requested labels of
-    disagreements, which give the difference in the traffic and per segment. Latencies are medians in milliseconds: a
-    shadow runs in the time that live requests leave, so the two are not compared.
+    `confusion[i][j]` counts pairs that the champion answered with i and the challenger with j. `flips` counts pairs of
+    two different evaluated labels. `gains` has one number per pair with a trusted label that is evaluated: 1 if only
+    the challenger was right, -1 if only the champion was right, else 0; `units` has the units of these pairs. `asked`
+    has the requested labels of disagreements, which give the difference in the traffic and per segment. Latencies are
+    medians in milliseconds. They are not compared, because a shadow runs in the time that live requests leave.
     """
 
     experiment: str
@@ -79,12 +79,12 @@ class ShadowReport:
 
     @property
     def only_champion(self) -> int:
-        """Number of labelled pairs that the champion alone got right."""
+        """Number of labelled pairs in which only the champion was right."""
         return int((self.gains < 0).sum())
 
     @property
     def only_challenger(self) -> int:
-        """Number of labelled pairs that the challenger alone got right."""
+        """Number of labelled pairs in which only the challenger was right."""
         return int((self.gains > 0).sum())
 
     @property
@@ -100,10 +100,10 @@ class ShadowReport:
 
 @dataclass(frozen=True, kw_only=True)
 class AskedDisagreements:
-    """Requested labels of disagreements, as gains: 1 where the challenger alone was right, -1 the champion alone.
+    """Requested labels of disagreements, as gains: 1 if only the challenger was right, -1 if only the champion was.
 
-    An answer is right or wrong where its true label is evaluated; another label counts 0. `disagreeing` of `pairs`
-    pairs differ, and a share `evaluated` of all requests has an evaluated label, estimated from both answers.
+    The gain is 0 if the true label is not evaluated. `disagreeing` of `pairs` pairs differ. `evaluated` is the share of
+    all requests with an evaluated label, estimated from both answers.
     """
 
     gains: npt.NDArray[np.float64]
@@ -116,8 +116,8 @@ class AskedDisagreements:
     def in_traffic(self, *, alpha: float, effect_scale: float) -> Difference:
         """Return the difference of the shares of right answers on evaluated labels, with its confidence sequence.
 
-        It is the share of disagreements times their mean gain, over the share of evaluated labels; its variance adds
-        up that of both factors (delta method).
+        The difference is the share of disagreements times their mean gain, divided by the share of evaluated labels.
+        Its variance is the sum of the variances that both factors cause (delta method).
         """
         if not len(self.gains) or not self.evaluated:
             return UNKNOWN_DIFFERENCE
@@ -147,16 +147,16 @@ def compare_shadow(
     Args:
         lake: holds predictions, feedback and outcome counts.
         plan: the active plan.
-        challenger: its version.
+        challenger: version of the challenger.
         since: time at which the plan became active.
-        until: end of its shadow time; by default now.
+        until: end of the shadow time; by default now.
         labels_until: time until which labels count, because they come late; by default `until`.
         trusted_sources: feedback sources that may measure; None: every source.
-        max_rows: above this the pairs are sampled.
-        task: whose evaluated labels count.
+        max_rows: largest number of pairs; more are sampled.
+        task: task whose evaluated labels count.
 
     Raises:
-        ValueError: the plan does not try this version.
+        ValueError: this version is not a challenger of the plan.
     """
     arm = next((each for each in plan.challengers if each.version == challenger), None)
     if arm is None:
@@ -252,8 +252,8 @@ def paired_difference(
 ) -> Difference:
     """Return the mean of 1 (only the challenger right), -1 (only the champion right) and 0, with its interval.
 
-    As `ab_statistics.difference` for pairs: the variance is that of units, and never below that of independent pairs
-    with one more of each kind.
+    It is `ab_statistics.difference` for pairs. The variance is taken over units. It is never below the variance of
+    independent pairs with one more pair of each kind.
     """
     if not len(gains):
         return UNKNOWN_DIFFERENCE
@@ -281,14 +281,14 @@ def mcnemar(only_champion: int, only_challenger: int) -> float:
 def labels_to_decide(
     disagreement: float, gain: float, *, accuracy: float = 0.8, alpha: float = 0.05, power: float = 0.8
 ) -> tuple[int, int]:
-    """Return the labels that show a gain with this power: of disagreements, and of both arms of an A/B test.
+    """Return the numbers of labels that show a gain: labels of disagreements, and of both arms of an A/B test.
 
     Args:
-        disagreement: share of the pairs on which the two differ; in all of them one is taken to be right.
+        disagreement: share of pairs with different answers; in each of them one version is assumed to be right.
         gain: difference of the shares of right answers to find (0.03 is three points).
         accuracy: the champion's share of right answers.
-        alpha: two-sided.
-        power: chance of finding it.
+        alpha: two-sided error probability.
+        power: probability to find the gain.
 
     Both are fixed-horizon sizes: Connor (1987) for McNemar's test, two proportions for the A/B test.
 
@@ -312,13 +312,13 @@ def labels_to_decide(
 def judge_shadow(report: ShadowReport, policy: ExperimentPolicy, *, saving: float | None = None) -> ExperimentDecision:
     """Decide about a shadow: ROLL_BACK if it fails, collapses or is worse; PROMOTE if better, or not worse and cheaper.
 
-    Pure. Requested labels of disagreements show that it is better; an A/B test needs far more outcomes for that.
-    Every interval holds at all looks together, at a level that is divided by the number of challengers.
+    Pure. Requested labels of disagreements can show that the challenger is better; an A/B test needs far more outcomes
+    to show it. Every interval holds at all looks together, at a level that is divided by the number of challengers.
 
     Args:
-        report: result of the pairs.
-        policy: its limits.
-        saving: share of the champion's price per prediction that the challenger saves, where it was measured.
+        report: result of the comparison.
+        policy: has the limits.
+        saving: share of the champion's price per prediction that the challenger saves; None: not measured.
     """
     old, new = report.champion_health, report.challenger_health
     if report.pairs < policy.min_guard_requests:

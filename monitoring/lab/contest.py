@@ -1,7 +1,8 @@
-"""Contest of rhythms over a log: each answers the same windows, trained on the labels known by then.
+"""Contest of rhythms over a log: each answers the same windows with versions trained on the labels known by then.
 
-A substitute answers, TF-IDF with logistic regression, because no transformer is trained here. It shows when retraining
-pays on this traffic, not how good the product's versions are. The log's own answers are ignored.
+The versions are TF-IDF with logistic regression, a substitute for the transformer, because a contest trains no
+transformer. The result shows when retraining pays on this traffic, not the quality of the product's versions. The log's
+own answers are ignored.
 """
 
 from collections.abc import Callable, Sequence
@@ -49,12 +50,12 @@ class WindowJudge(Protocol):
 
 
 JudgeMaker = Callable[[WatchedVersion, datetime | None], WindowJudge]
-"""(version, start of the last retraining) to the judge of its windows."""
+"""Function from version and start of the last retraining to the judge of the version's windows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contest:
-    """Results of the rhythms over `windows` windows with `labels` labels; `cut`: time ran out before the end."""
+    """Results of the rhythms over `windows` windows with `labels` labels. `cut`: True if time ran out too early."""
 
     results: tuple[RhythmResult, ...]
     windows: int
@@ -63,7 +64,7 @@ class Contest:
 
 
 def logged_span(lake: Lake, window_s: float) -> ReplayedSpan:
-    """Return the period of the log, in windows of the given length, or longer ones so that 60 suffice.
+    """Return the period of the log in at most 60 windows: see `fitting_span`.
 
     Raises:
         PermanentError: the log is empty.
@@ -76,7 +77,7 @@ def logged_span(lake: Lake, window_s: float) -> ReplayedSpan:
 
 
 def fitting_span(start: datetime, end: datetime, window_s: float) -> ReplayedSpan:
-    """Return a span in windows of the given length, or of a multiple of it so that 60 suffice."""
+    """Return a span in windows of the given length, or of a multiple of it if there are more than 60."""
     parts = max(1.0, (end - start).total_seconds() / window_s / MOST_WINDOWS)
     return ReplayedSpan(start=start, end=end, window_s=window_s * float(np.ceil(parts)))
 
@@ -93,17 +94,17 @@ def compare_rhythms(
 ) -> Contest:
     """Replay a log under several rhythms.
 
-    Every rhythm starts with the same substitute, trained on the newest snapshot from before the log, else on the log's
-    first 200 labels. Each window is answered first. It is then judged and learned from with the labels that had come by
-    then. F1 is measured on all labels that came until now.
+    Every rhythm starts with the same version, trained on the newest snapshot from before the log, else on the log's
+    first 200 labels. Each window is first answered, then judged and used for training, with the labels received by that
+    time. F1 is measured on all labels received until now.
 
     Args:
         lake: holds log and snapshots; it is only read.
         span: windows to replay.
         rhythms: to compare, `NO_RETRAINING` first.
         settings: policy, sizes and trusted sources.
-        feedback_delay_s: seconds from a window's end until it is judged and may be learned from.
-        on_window: called after each window with the numbers of windows done and in all; False ends the contest.
+        feedback_delay_s: seconds from a window's end until it is judged and may be used for training.
+        on_window: called after each window with the number of finished windows and of all; False ends the contest.
         judges: makes the judge of the windows; the monitor by default.
 
     Raises:
@@ -160,7 +161,7 @@ def _taught(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _known_by(labelled: Sequence[pl.DataFrame], now: datetime, settings: WatchSettings) -> pl.DataFrame:
-    """Return the rows with a trusted label by a time."""
+    """Return the rows that had a trusted label at a time."""
     come = pl.col("feedback_at") < now
     if settings.training_sources is not None:
         come &= pl.col("feedback_source").is_in(sorted(settings.training_sources))
@@ -174,7 +175,7 @@ class _StandIn:
 
     @classmethod
     def trained(cls, rows: pl.DataFrame, task: TaskSpec) -> "_StandIn | None":
-        """Train on the newest rows; a tenth of the texts, chosen by hash, is the test. None without words."""
+        """Train on the newest rows; a tenth of the texts, chosen by hash, is the test. None if rows have no words."""
         rows = rows.tail(_MOST_TRAINED)
         tested = pl.Series([hold_back_point(text) < _TESTED_SHARE for text in rows["text"]], dtype=pl.Boolean)
         model, test = train_baseline(rows.filter(~tested), task), rows.filter(tested)
@@ -203,7 +204,7 @@ class _Contestant:
         self._judge = self._new_judge(None)
 
     def answer(self, data: WindowData, answers: dict[int, WindowData]) -> WindowData:
-        """Answer a window and count. `answers` keeps the answers of versions that several rhythms share."""
+        """Answer a window and count the answers. `answers` caches those of versions that several rhythms share."""
         key = id(self._version)
         if key not in answers:
             answers[key] = rescored(data, str(self._number), self._version.model.score)
@@ -239,7 +240,7 @@ class _Contestant:
         return self._make_judge(watched, retrained_at)
 
     def start(self) -> Estimate:
-        """Return the F1 of the first windows, as many as have 200 labels."""
+        """Return the F1 of the first windows that have 200 labels together."""
         counts = np.cumsum(self._counts, axis=0)
         enough = int(np.argmax(counts.sum(axis=(1, 2)) >= _FIRST_LABELS))
         return _frozen(counts[enough], self._task).estimate()
@@ -257,7 +258,7 @@ class _Contestant:
 
 
 def _as_known(answered: WindowData, version: str, now: datetime) -> WindowData:
-    """Return a window as a version's own, with the feedback that had come by a time."""
+    """Return an answered window as rows of `version`, with the feedback received by a time."""
     come = pl.col("feedback_at") < now
     rows = answered.rows.with_columns(
         pl.lit(version).alias("model_version"), *(pl.when(come).then(name).alias(name) for name in _FEEDBACK)

@@ -18,14 +18,14 @@ _USUAL_DAYS: Final = (1.0, 2.0, 4.0, 7.0, 14.0, 28.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Rhythm:
-    """Occasions to retrain: verdicts, every `every_s` seconds, or none."""
+    """Rule for retraining: on verdicts, every `every_s` seconds, or never."""
 
     every_s: float | None = None
     on_verdicts: bool = False
 
     @property
     def name(self) -> str:
-        """Name in a table."""
+        """Name of the rhythm for tables."""
         if self.on_verdicts:
             return "on verdicts"
         return "never" if self.every_s is None else f"every {_length(self.every_s)}"
@@ -38,7 +38,7 @@ ON_VERDICTS: Final = Rhythm(on_verdicts=True)
 def fixed_rhythms(span_s: float, window_s: float, days: Sequence[float] = ()) -> list[Rhythm]:
     """Return the fixed rhythms to compare: those given, else the usual ones that fit twice into the log.
 
-    A log of hours gets an eighth, a quarter and half of its length.
+    For a log of hours the rhythms are an eighth, a quarter and half of its length.
     """
     lengths = [day * _DAY_S for day in days]
     if not lengths:
@@ -75,7 +75,8 @@ class Recommendation:
 def recommend(results: Sequence[RhythmResult]) -> Recommendation:
     """Return the cheapest rhythm that is as good as the best: within a point of F1, or not worse beyond chance.
 
-    Chance is a paired bootstrap over the windows (95 %). Of two rhythms with equal trainings the fixed one is chosen.
+    Chance is measured by a paired bootstrap over the windows (95 %). Of two rhythms with equally many trainings the
+    fixed one is chosen.
     """
     best = max(results, key=lambda each: each.f1)
     as_good = [each for each in results if _behind(best, each) <= AS_GOOD]

@@ -1,8 +1,8 @@
-"""Habits of customers: the delays of their labels, and how much more often they report wrong answers.
+"""Habits of customers: the delays of their labels, and the ratio of reported wrong to reported right answers.
 
 Unsolicited labels are a biased sample. Requested labels are drawn at random, with a known probability, from the answers
 that no customer judged. Together they represent every answer (Hansen and Hurwitz 1946, the follow-up of missing
-responses). The ratio of both report rates, as audits show it, corrects windows without an audit.
+responses). Audits measure the ratio of both report rates, which then corrects windows without an audit.
 """
 
 from collections.abc import Collection, Sequence
@@ -77,17 +77,17 @@ AS_ANSWERED: Final = AnswerHabits()
 
 
 def is_right(sample: Sample) -> Bools:
-    """Return per row whether the answer equals the label; unlabelled rows count as wrong."""
+    """Return a mask (n,) of rows whose answer equals the label; unlabelled rows count as wrong."""
     return np.asarray(sample.labels == sample.truth)
 
 
 def unsolicited(sample: Sample) -> Bools:
-    """Return per row whether it has an unsolicited label."""
+    """Return a mask (n,) of rows with an unsolicited label."""
     return np.asarray((sample.truth >= 0) & ~sample.asked)
 
 
 def requested(sample: Sample) -> Bools:
-    """Return per row whether it has a requested label."""
+    """Return a mask (n,) of rows with a requested label."""
     return np.asarray((sample.truth >= 0) & sample.asked)
 
 
@@ -97,7 +97,7 @@ def effective_rows(weights: Floats) -> float:
 
 
 def habits_of(kept: Sequence[pl.DataFrame | None], now: datetime, task: TaskSpec = ABSA) -> AnswerHabits:
-    """Return the habits that rows of one version show, each row of the frames once."""
+    """Return the habits that rows of one version show; a row in several frames counts once."""
     frames = [rows for rows in kept if rows is not None and rows.height]
     if not frames:
         return AS_ANSWERED
@@ -109,8 +109,8 @@ def habits_seen(sample: Sample, now_s: float) -> AnswerHabits:
     """Return the habits that labelled rows of several windows show.
 
     Args:
-        sample: rows of one version, whatever their age.
-        now_s: until when their feedback is known (s since 1970).
+        sample: rows of one version, of any age.
+        now_s: time until which their feedback is known (s since 1970).
     """
     answered, right, ages = unsolicited(sample), is_right(sample), now_s - sample.times
     arrivals = [fit_label_delays(sample.delays[kind], ages[kind]) for kind in (answered & right, answered & ~right)]
@@ -128,7 +128,10 @@ def habits_seen(sample: Sample, now_s: float) -> AnswerHabits:
 def _reporting_ratio(
     sample: Sample, known: AnswerHabits, right: Bools, wrong: Bools, audited: np.ndarray
 ) -> tuple[float, float] | None:
-    """Return how many times as often wrong answers are reported, and the standard error of its logarithm."""
+    """Return the ratio of the report rates of wrong and right answers, and the standard error of its logarithm.
+
+    None if there are too few audited rows, or if no right or no wrong answer was reported.
+    """
     weights = sample.weights[audited]
     effective = effective_rows(weights)
     if effective < MIN_AUDITED or not right.any() or not wrong.any():
@@ -138,7 +141,7 @@ def _reporting_ratio(
     all_right, all_wrong = right.sum() + silent * share, wrong.sum() + silent * (1.0 - share)
     expected = 1.0 / known.arrived(sample)
     reported = (expected[wrong].sum() / all_wrong) / (expected[right].sum() / all_right)
-    # units answer alike, so a unit's labels count as fewer
+    # answers of one unit are alike, so its labels count as fewer independent ones
     alone = 1.0 / len(np.unique(sample.groups[right])) + 1.0 / len(np.unique(sample.groups[wrong]))
     units = len(np.unique(sample.groups[audited])) / len(audited)
     drawn = share * (1.0 - share) / (effective * units) * (silent / all_right + silent / all_wrong) ** 2

@@ -18,9 +18,9 @@ _MIN_AT_RISK: Final = 20
 
 @dataclass(frozen=True, kw_only=True)
 class LabelDelays:
-    """Observed delays (k,) (s, rising), the share (k,) of labels that came by each, and its error (k,) in logarithms.
+    """Ascending observed delays (k,) in s, the share (k,) of labels that came by each, and the log error (k,) of it.
 
-    Shares are of the labels that come within `horizon_s`.
+    A share is relative to the labels that come within `horizon_s`.
     """
 
     delays_s: Floats
@@ -52,7 +52,7 @@ def fit_label_delays(delays_s: Floats, ages_s: Floats) -> LabelDelays | None:
     if len(delays) < MIN_DELAYS:
         return None
     times, counts = np.unique(delays, return_counts=True)
-    # at risk: labels that came by then, of rows that were old enough to show it
+    # at risk: labels that came within a delay, of rows that were old enough to show this delay
     at_risk = np.searchsorted(np.sort(delays), times, side="right") - np.searchsorted(ages, times, side="left")
     enough = np.flatnonzero(at_risk >= _MIN_AT_RISK)
     if len(enough) == 0:

@@ -1,4 +1,4 @@
-"""Label import: the labels of a filled queue into the lake, with every row of the file accounted for.
+"""Label import: writes the labels of a filled queue to the lake. The result accounts for every row of the file.
 
 The file comes from a spreadsheet or a script. Only request_id, label and sampling_probability are read, in any order of
 columns. A changed text does not matter.
@@ -44,7 +44,7 @@ _KEYS: Final = pa.schema([PREDICTIONS.field("request_id"), PREDICTIONS.field("sh
 
 @dataclass(frozen=True, kw_only=True)
 class LabelRow:
-    """One row with a label. `line` is where it starts in the file, from 1; the header is line 1."""
+    """One row with a label. `line` is the line of the file at which the row starts; the header is line 1."""
 
     line: int
     request_id: str
@@ -54,9 +54,9 @@ class LabelRow:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelFile:
-    """A filled queue as read. `refused` has the lines of the rows that cannot be taken, by reason.
+    """Filled queue as read. `refused` has the lines of the rows that cannot be taken, by reason.
 
-    `place` names what `refused` counts: line, or task of a file that has no lines.
+    `place` is the unit of the numbers in `refused`: line, or task if the file has no lines.
     """
 
     rows: int
@@ -68,9 +68,9 @@ class LabelFile:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedLabels:
-    """Account of an import: `rows` = `taken` + `unlabelled` + the lines of `refused`, which lists them by reason.
+    """Account of an import: `rows` = `taken` + `unlabelled` + the number of lines in `refused`, listed by reason.
 
-    `place` is that of `LabelFile`.
+    For `place` see `LabelFile`.
     """
 
     rows: int
@@ -104,7 +104,7 @@ def import_labels(
         source: feedback source of the labels.
         at: time of receipt; now by default.
         codes: label of each value that the file may write (`DataMapping.codes`).
-        reader_of: chooses the reader by the file's content; None: it is CSV.
+        reader_of: chooses the reader by the file's content; None: the file is CSV.
 
     Raises:
         InvalidDataError: the file is missing or is not a CSV file, a column is missing or named twice, or the labels
@@ -134,8 +134,8 @@ def import_labels(
 def read_label_file(content: bytes, *, name: str, codes: Mapping[str, int] = DEFAULT_CODES) -> LabelFile:
     """Read a filled queue. Pure.
 
-    Labels are codes (`0`, also as `0.0` or `0,0`) or names in any case; columns are found in any order, their names in
-    any case.
+    Labels are codes (`0`, also as `0.0` or `0,0`) or names in any case. Columns may be in any order, with names in any
+    case.
 
     Args:
         content: the file; UTF-8 or UTF-16. Another encoding damages only the text, which is not read.
@@ -143,7 +143,7 @@ def read_label_file(content: bytes, *, name: str, codes: Mapping[str, int] = DEF
         codes: label of each value that the file may write.
 
     Raises:
-        InvalidDataError: it is not a CSV file, a column is missing or named twice, or see `mapping.check_coding`.
+        InvalidDataError: the content is not CSV, a column is missing or named twice, or see `mapping.check_coding`.
     """
     if content.startswith(_ZIP):
         raise InvalidDataError(f"{name} is a workbook or an archive; expected a CSV file: save the sheet as CSV UTF-8")
@@ -204,7 +204,7 @@ def settle_labels(
 
 
 def predicted_requests(lake: Lake, requests: Iterable[str]) -> set[str]:
-    """Return the requests with a served prediction in the log. The id of a request names the hour to read."""
+    """Return the requests with a served prediction in the log. Only the hours in the requests' ids are read."""
     wanted = {request: at for request in requests if (at := request_time(request)) is not None}
     prefixes = sorted({prediction_prefix(at) for at in wanted.values()})
     names = pl.Series(sorted(wanted), dtype=pl.String)
@@ -257,7 +257,7 @@ def _label_row(
 
 
 def _code(cell: str) -> str:
-    """Return a label's cell in the form in which codes are compared; a decimal comma is allowed."""
+    """Return a label's cell normalised for the comparison with codes; a decimal comma is allowed."""
     return normal_code(_with_point(csv_text(cell)))
 
 

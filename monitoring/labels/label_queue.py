@@ -50,9 +50,9 @@ def ask_labels(
     Args:
         lake: holds the predictions.
         window: event time.
-        count: number of rows to request; each row is drawn by itself, so the result is near it, not exact.
+        count: number of rows to request; rows are drawn independently, so the result has about this number.
         audit_share: share of these rows that is drawn at random (0 to 1).
-        seed: of the draw; equal seed, equal rows.
+        seed: seed of the draw; an equal seed draws equal rows.
         version: only this version's answers.
         trusted_sources: feedback sources that may measure; rows labelled by other sources are drawn. None: all.
         task: of the lake; decides whether rows have an aspect or a topic.
@@ -136,7 +136,7 @@ def _luck(request: str, seed: int) -> float:
 
 
 def _shadow_labels(lake: Lake, window: Window) -> pl.DataFrame:
-    """Return the answers of every shadow, so that all disagreements with one are drawn with one chance."""
+    """Return the answers of every shadow, so that all disagreements with a shadow have the same chance."""
     parts = [pl.DataFrame(schema={"request_id": pl.String, "shadow_label": pl.Int8})]
     for part in read_predictions(lake, window, pl.col("shadow")):
         parts.append(part.select("request_id", pl.col("label").alias("shadow_label")))

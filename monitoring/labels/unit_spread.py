@@ -1,9 +1,9 @@
 """Spread of the share of right answers between units that return.
 
-Units differ in how often they get a right answer, and each unit carries its share into all of its windows. Windows with
-the same units therefore share a part of their error, which no number of windows averages out. Its variance is that of a
-cluster-robust mean, less the part that independent labels have too: the covariance of two right answers of one unit in
-different windows, times the chance that two labels are of one unit.
+Units differ in their share of right answers, and a unit has about the same share in all of its windows. Windows with
+the same units therefore have a common part of their error, which no number of windows averages out. The variance of
+this part is the covariance of two right answers of one unit in different windows, times the chance that two labels are
+of one unit. It equals the variance of a cluster-robust mean, less the variance that independent labels have too.
 """
 
 from dataclasses import dataclass, field
@@ -22,8 +22,9 @@ from monitoring.traffic.cycles import WINDOW_START
 class UnitSpread:
     """Spread between the units of the last windows.
 
-    `covariance` is that of two right answers of a unit in different windows, 0 to 0.25. `meeting` is the chance that
-    two labels of different windows are of one unit. `shares` (k,) are those of the labels of each of `units` (k,).
+    `covariance` is the covariance of two right answers of a unit in different windows, 0 to 0.25. `meeting` is the
+    chance that two labels of different windows are of one unit. `shares` (k,) has the share of all labels that each of
+    `units` (k,) gave.
     """
 
     covariance: float = 0.0
@@ -35,7 +36,7 @@ class UnitSpread:
         """Return the variance that units add to the gap between a baseline's share of right answers and the windows'.
 
         Args:
-            baseline: its units, of which each counts once; empty for a baseline of other units.
+            baseline: units of the baseline, each once; empty if the baseline has other units.
         """
         common = float(self.shares[np.isin(self.units, baseline)].sum()) / max(len(baseline), 1)
         return self.covariance * max(0.0, self.meeting - 2.0 * common)
@@ -51,7 +52,7 @@ def unit_spread(reference: pl.DataFrame | None, last: pl.DataFrame | None, task:
     Args:
         reference: labelled rows from before, with the start of their window; None without any.
         last: rows of the last windows, in the same form.
-        task: of the home.
+        task: task of the home.
     """
     answers = [_Answers.of(rows, task) for rows in (reference, last) if rows is not None]
     pairs = sum(each.pairs for each in answers)
@@ -71,9 +72,9 @@ def unit_spread(reference: pl.DataFrame | None, last: pl.DataFrame | None, task:
 
 @dataclass(frozen=True, kw_only=True)
 class _Answers:
-    """First unsolicited label of each unit in each window: its unit and window (n,), and whether the answer was right.
+    """First unsolicited label of each unit in each window (n,): unit, window, and 1 if the answer was right, else 0.
 
-    `units` (k,) are the groups that `unit` indexes.
+    `unit` and `window` are numbers; `units` (k,) has the groups that `unit` indexes.
     """
 
     units: Ints
@@ -105,7 +106,7 @@ class _Answers:
 
     @property
     def products(self) -> float:
-        """Sum of the products of both deviations from the mean over these pairs."""
+        """Sum over these pairs of the products of both deviations from the mean."""
         if self.unit.size == 0:
             return 0.0
         deviations = self.right - self.right.mean()

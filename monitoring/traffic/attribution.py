@@ -1,8 +1,8 @@
 """Attribution of drift to the mix of units, that is, to units that join or leave. Pure.
 
-The window is compared again over units that the reference has too, with the reference's rows drawn so that every unit
-has the same weight as in the window. If the drift is gone then, it is a change of the mix. New texts are never
-explained by the mix, whatever unit sends them: the model has not seen such texts.
+The window is compared again, over units that the reference has too. The reference's rows are drawn so that every unit
+has the same weight as in the window. If this comparison finds no drift, the drift is a change of the mix. New texts are
+never explained by the mix, because the model has not seen such texts from any unit.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from monitoring.drift.detect import DriftReport
 from monitoring.drift.sample import Sample
 
 MIN_SHARE: Final = 0.5
-"""Share of the window's rows that units on both sides must have; fewer show too little."""
+"""Share of the window's rows that units on both sides must have; with a smaller share no column is explained."""
 
 _GONE_P: Final = 0.01  # per column: a change of all units has a smaller p-value, although fewer rows show it
 _NEVER_SEEN: Final = frozenset({"unknown_words", "embedding"})
@@ -32,10 +32,10 @@ def drift_by_mix(
 
     Args:
         found: drift between the samples.
-        reference: rows of hours near the window's, so that it has most units.
-        current: rows of the window, or of the last ones together.
-        test: the test that found it.
-        seed: of the draw of the reference's rows.
+        reference: rows of hours near the window's, so that they include most units.
+        current: rows of the window, or of the last windows together.
+        test: the test that found the drift.
+        seed: seed of the draw of the reference's rows.
     """
     both = _of_units_on_both_sides(reference, current, seed)
     if both is None:

@@ -26,10 +26,11 @@ from monitoring.traffic.mix import mix_of, mix_reasons
 class WindowComparison:
     """Rows to judge and to compare with.
 
-    `rows` are the window's without floods, `reference` the rows of matching hours, or all of them if none match:
-    `comparing_from` is then the start of the first window that can be compared. `first_labels` are the reference's
-    first labelled rows, of all hours. `last` are rows of the last windows together, with this one's; `slow` are those
-    whose hours the reference has, and the reference rows that match them. `held` is the whole reference.
+    `rows` are the window's rows without floods. `reference` has the reference's rows of matching hours, or all of its
+    rows if none match; `comparing_from` is then the start of the first window that can be compared. `first_labels` are
+    the reference's first labelled rows, of all hours. `last` has rows of the last windows, this one included. `slow`
+    has the rows of `last` at hours that the reference has, and the reference rows that match them. `held` is the whole
+    reference.
     """
 
     window: Window
@@ -63,7 +64,7 @@ class WindowComparison:
         return near_hours(held, starts, length, self.policy)
 
     def use(self, *, joined: bool) -> ReferenceUse | None:
-        """Return the account of the reference for the verdict; `joined`: whether this window's rows are in it now."""
+        """Return the account of the reference for the verdict; `joined`: True if this window's rows joined it."""
         if self.reference is None:
             return None
         starts = self.reference[WINDOW_START]
@@ -91,12 +92,12 @@ def compare_window(
     """Choose the rows that a window is judged on and compared with.
 
     Args:
-        rows: of the judged version in the window.
+        rows: rows of the judged version in the window.
         window: the window.
         reference: all rows of the version's reference.
         recent: rows of its last windows.
-        policy: names the cycle, and whether floods are excluded.
-        total: predictions in the window, of which `rows` may be a sample.
+        policy: names the cycle and switches the exclusion of floods.
+        total: number of predictions in the window, of which `rows` may be a sample.
     """
     held = None if reference is None else outside(with_window_start(reference), window)
     before = None if recent is None else outside(with_window_start(recent), window)

@@ -1,9 +1,9 @@
 """Rhythm of days and weeks: which reference rows match a window's hour and weekday. Pure.
 
 Traffic at night, by day and at weekends differs without any drift. A row belongs to the slot of its window: the weekday
-and hour (UTC) of the window's start. A window is compared with rows of its own slot, with equal numbers of rows of the
-hours before and after it where these are too few, and with other days of the same kind (working days, weekends) until
-the weekday itself has enough.
+and hour (UTC) of the window's start. A window is compared with rows of its own slot. If these are too few, equal
+numbers of rows of the hours before and after are added. Until the weekday itself has enough rows, the window is
+compared with other days of the same kind (working days, weekends).
 """
 
 from collections.abc import Iterator
@@ -31,20 +31,20 @@ _NEAR_HOURS: Final = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Cycle:
-    """Cycle that holds for windows of one length: whether the weekday counts, and whether the hour does."""
+    """Cycle that applies to windows of one length; `weekdays` and `hours`: True if the weekday or the hour counts."""
 
     weekdays: bool
     hours: bool
 
     @classmethod
     def of(cls, policy: StalenessPolicy, length: timedelta) -> "Cycle":
-        """Return the policy's cycle as far as windows of this length can differ by it."""
+        """Return the policy's cycle, without parts that are equal in all windows of this length."""
         whole_weeks = length % (7 * _DAY) == timedelta(0)
         return cls(weekdays=policy.cycle == "week" and not whole_weeks, hours=policy.cycle != "none" and length < _DAY)
 
     @property
     def known(self) -> bool:
-        """Return True if windows differ by their time at all."""
+        """Return True if the weekday or the hour counts."""
         return self.weekdays or self.hours
 
 
@@ -76,7 +76,8 @@ def match_window(reference: pl.DataFrame, window: Window, policy: StalenessPolic
         reference: rows outside the window, with the start of their window.
         window: the window.
         policy: names the cycle and `reference_rows`, which are enough.
-        rows: number of rows in the window; at most twice as many are returned, or twice `reference_rows` if more.
+        rows: number of rows in the window. At most twice as many are returned, or twice `reference_rows` if that is
+            more.
     """
     cycle = Cycle.of(policy, window.end - window.start)
     most = _ENOUGH_TIMES * max(policy.reference_rows, rows)
@@ -107,8 +108,8 @@ def match_together(
     Args:
         reference: rows outside all of these windows, with the start of their window.
         last: rows of the last windows, with the start of their window.
-        length: of a window.
-        policy: its cycle, and how many reference rows are needed.
+        length: length of a window.
+        policy: names the cycle and the number of reference rows that are needed.
     """
     cycle = Cycle.of(policy, length)
     most = _ENOUGH_TIMES * max(policy.reference_rows, last.height)
@@ -143,9 +144,9 @@ def near_hours(reference: pl.DataFrame, starts: pl.Series, length: timedelta, po
 
     Args:
         reference: rows with the start of their window.
-        starts: of the windows.
-        length: of a window.
-        policy: its cycle.
+        starts: starts of the windows.
+        length: length of a window.
+        policy: names the cycle.
     """
     cycle = Cycle.of(policy, length)
     if not cycle.known:

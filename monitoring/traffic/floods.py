@@ -23,7 +23,7 @@ _TIMES_USUAL: Final = 5.0
 _OTHERS: Final = 20  # a flood is compared with the bucket of this rank: up to 20 floods at once are found
 _BANDS: Final = 4
 _HASHES: Final = 4  # a bucket holds half of a flood whose texts share 10 of 12 words, and hardly any other text
-_LOOKED_AT: Final = 20  # buckets of a band
+_LOOKED_AT: Final = 20  # number of buckets of a band that are examined
 _SAMPLE: Final = 500  # texts of a bucket that show its shared words
 _SAMPLED_BEFORE: Final = 20_000
 _NEARLY_ALL: Final = 0.8
@@ -49,7 +49,7 @@ class Floods:
     positions: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def removed_from(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return the window's rows without the floods'."""
+        """Return the window's rows without those of the floods."""
         return (
             rows
             if not self.found
@@ -61,8 +61,8 @@ def find_floods(rows: pl.DataFrame, usual: pl.DataFrame | None) -> Floods:
     """Return the floods among a window's rows.
 
     Args:
-        rows: of one version in the window; without texts there are no floods.
-        usual: rows from before; texts that repeated as much there are not a flood. None: no such rows.
+        rows: rows of one version in the window; without texts there are no floods.
+        usual: rows from before the window; texts that repeated as much there are not a flood. None: no such rows.
     """
     least = max(MIN_FLOOD_ROWS, int(np.ceil(MIN_FLOOD_SHARE * rows.height)))
     if rows.height < least or rows["text"].null_count() == rows.height:
@@ -122,7 +122,7 @@ def _core(words: pl.Series) -> pl.Series:
 
 
 def _near(words: pl.Series, core: pl.Series) -> npt.NDArray[np.bool_]:
-    """Return per text (n,) whether it shares three quarters of its words and of the core's."""
+    """Return a mask (n,) of texts that share three quarters of their words, and of the core's words, with the core."""
     shared = words.list.set_intersection(core.to_list()).list.len().to_numpy()
     return np.asarray(shared >= _ALIKE * np.maximum(words.list.len().to_numpy(), max(len(core), 1)))
 

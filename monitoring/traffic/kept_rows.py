@@ -1,8 +1,8 @@
 """Rows kept of a version once a window is judged: its reference, and some of the last windows. Pure.
 
 The reference holds up to `reference_rows` rows of each hour of the week (of each slot of the cycle, see `cycles`). A
-window's rows join it only if the window was judged without drift and is not STALE. A later judgement that finds either
-removes them. Every row carries the start of its window, so the reference records its origin.
+window's rows join the reference only if the window was judged without drift and is not STALE. A later judgement that
+finds drift or STALE removes them. Every row has the start of its window, which records the origin of the row.
 """
 
 from datetime import timedelta
@@ -43,7 +43,7 @@ def changed_reference(
         rows: rows of the window that may join.
         window: the window.
         policy: names the cycle and the number of rows per slot.
-        sound: whether the window was judged without drift and is not STALE.
+        sound: True if the window was judged without drift and is not STALE.
     """
     before = of_window(rows.clear(), window) if reference is None else with_window_start(reference)
     others = outside(before, window)
@@ -76,7 +76,7 @@ def span_of_last(window: Window) -> Window:
 def last_windows(
     recent: pl.DataFrame | None, rows: pl.DataFrame, window: Window, policy: StalenessPolicy
 ) -> pl.DataFrame | None:
-    """Return the rows of the windows just before and of this one; None without a window before."""
+    """Return rows of this window and of the windows just before it; None if there are no windows before it."""
     if recent is None or rows.height == 0:
         return None
     start = span_of_last(window).start
@@ -89,7 +89,7 @@ def last_windows(
 def first_labels(reference: pl.DataFrame, window: Window, policy: StalenessPolicy) -> pl.DataFrame:
     """Return the labelled rows of the reference's first windows: `reference_rows`, and at least a day if hours differ.
 
-    Later labels are compared with these: a baseline that grew with the traffic would learn a slow loss.
+    Later labels are compared with these rows. A baseline that grew with the traffic would hide a slow loss.
     """
     labelled = reference.filter(pl.col("feedback_label").is_not_null()).sort(WINDOW_START, "request_id")
     if labelled.height <= policy.reference_rows:

@@ -2,9 +2,10 @@
 
 The share of rows from units that were not seen before is never zero; chance alone gives about the share of rows from
 units seen in exactly one of the windows before (Good 1953, 'The population frequencies of species'; the jackknife over
-windows of Burnham and Overton 1978). A unit has left where it was in one of the last windows, and in so many of the
-reference's windows of the hours since that its absence from all windows since is not due to chance. Leaving is reported
-only while the last windows show it: a reference is not renewed, so more and more of its units have left long ago.
+windows of Burnham and Overton 1978). A unit has left if it was in one of the last windows and is absent from all
+windows since, and if it is in so many of the reference's windows of these hours that the absence is not due to chance.
+Units that left are reported only while the last windows show them: a reference is not renewed, so more and more of its
+units have left long ago.
 """
 
 from dataclasses import dataclass
@@ -27,9 +28,9 @@ _GIVEN: Final = pl.col("unit_given").fill_null(value=False)
 class Mix:
     """Shares of rows, 0 to 1.
 
-    `joined` of the window are from units seen neither in the reference nor in the last windows, where chance gives
-    `expected`; `largest` is the largest such unit's share and `segment` its segment. `left` of the reference's rows are
-    from units that left within the last windows.
+    `joined` is the share of the window's rows from units seen neither in the reference nor in the last windows;
+    `expected` is the share that chance gives. `largest` is the share of the largest such unit, and `segment` is its
+    segment. `left` is the share of the reference's rows from units that left within the last windows.
     """
 
     joined: float
@@ -42,13 +43,13 @@ class Mix:
 def mix_of(
     rows: pl.DataFrame, known: pl.DataFrame, reference: pl.DataFrame | None, last: pl.DataFrame | None
 ) -> Mix | None:
-    """Return the mix of a window; None if it or the rows before name no units.
+    """Return the mix of a window; None if its rows or the earlier rows have no units.
 
     Args:
-        rows: of the window.
+        rows: rows of the window.
         known: rows from before, of reference and last windows, with the start of their window.
         reference: rows of the reference that match the last windows' hours; None without any.
-        last: rows of the last windows and this one, of the same hours; None without any.
+        last: rows of the last windows and of this one, of the same hours; None without any.
     """
     mine, before = rows.filter(_GIVEN), known.filter(_GIVEN)
     if mine.height == 0 or before.height == 0:
