@@ -40,7 +40,7 @@ class RightAnswers:
         return cls(right=int((sample.labels[firsts] == sample.truth[firsts]).sum()), labelled=len(firsts))
 
     def reported(self, ratio: float) -> "RightAnswers":
-        """Return the count for a baseline whose wrong answers are reported `ratio` times as often as right ones."""
+        """Return the count if wrong answers were reported `ratio` times as often as right ones."""
         right = self.right / max(self.right + ratio * (self.labelled - self.right), 1.0) * self.labelled
         return RightAnswers(right=round(right), labelled=self.labelled)
 
