@@ -32,7 +32,7 @@ def unit_secret(settings: RouterSettings) -> bytes:
 
 
 def _kept(path: Path, value: str) -> str:
-    """Return the content of a file. A missing one is created with `value`, readable by its owner alone."""
+    """Return the content of a file. If the file is missing, create it with `value`, readable by its owner only."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         write_whole(path, value + "\n", mode=0o600, create=True)

@@ -1,6 +1,6 @@
 """State file that the parent writes for its workers: the active plan and the folders of its models.
 
-The file outlives the processes. A router that restarts without lake and registry serves what it served before.
+The file outlives the processes. A router that restarts without lake and registry serves the same versions as before.
 """
 
 import json
@@ -17,8 +17,8 @@ class RouterState:
     """Fields of the ledger's head that a router needs.
 
     `folders` maps digests to the folders of complete packages on disk; `errors` maps versions that cannot be fetched
-    to the reason. `lake` names the lake, so that the state of another lake is not used. `hash` is that of the record;
-    `problem` reports that the ledger lost it, so that later records may be missed.
+    to the reason. `lake` names the lake, so that the state of another lake is not used. `hash` is the hash of the
+    head's record. `problem` reports that the ledger lost this record, so that later records may be missed.
     """
 
     lake: str

@@ -1,7 +1,7 @@
 """Chronicle: data of the lake for the console, in one small file: ledger, experiment, verdicts, cost, insights.
 
-The parent of a replica writes it, and reads the lake only while the console is open. A worker that serves the console
-touches a file, and the parent checks the age of that file.
+The parent of a replica writes the file, and reads the lake only while the console is open. A worker that serves the
+console touches a mark file, and the parent checks the age of the mark.
 """
 
 import json
@@ -45,9 +45,9 @@ class Chronicle:
     """Writes the chronicle's file.
 
     Args:
-        lake: is read.
-        folder: of the replica; holds the file and the mark that the console is open.
-        clock: seconds since 1970, like file times.
+        lake: lake to read.
+        folder: folder of the replica; holds the file and the mark that the console is open.
+        clock: returns seconds since 1970, like file times.
     """
 
     def __init__(self, lake: Lake, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
@@ -57,7 +57,7 @@ class Chronicle:
         self._written_at = 0.0
 
     def step(self) -> None:
-        """Replace the file if it is old and the console is open. It names the error of an unavailable lake."""
+        """Replace the file if it is old and the console is open. If the lake is unavailable, the file has the error."""
         now = self._clock()
         if now - self._written_at < EVERY_S or not self._is_looked_at(now):
             return
@@ -184,9 +184,9 @@ def read_chronicle(folder: Path) -> dict[str, Any]:
 
 
 def reign_start(chronicle: Mapping[str, Any], champion: str | None) -> str | None:
-    """Return the time since which a version is champion; None where the chronicle does not show it as champion yet.
+    """Return the time since which a version is champion; None if the chronicle does not show it as champion yet.
 
-    A router knows a new champion earlier than the chronicle, which is a few seconds old.
+    The chronicle is a few seconds old, so a router may have a new champion already.
     """
     newest = next(reversed(chronicle.get("champions") or ()), None)
     return newest["at"] if newest is not None and champion is not None and newest["version"] == champion else None

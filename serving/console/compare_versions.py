@@ -1,4 +1,4 @@
-"""Comparison of the active versions on one text. For an operator's trials, so neither logged nor counted."""
+"""Comparison of the active versions on one text, for an operator's trials. It is neither logged nor counted."""
 
 import asyncio
 import time

@@ -50,10 +50,10 @@ def add_console(
 
     Args:
         app: gets the routes.
-        folder: of the replica, with the chronicle.
-        statuses: every process of the replica.
-        state: the active plan.
-        task: of the active versions; None before there is one.
+        folder: folder of the replica, with the chronicle.
+        statuses: returns the status of every process of the replica.
+        state: returns the active plan.
+        task: returns the task of the active versions; None before there is one.
         compare: scores a text with every active version.
         links: names and addresses of the other tools.
         body_limit_bytes: largest body.

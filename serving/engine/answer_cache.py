@@ -19,7 +19,8 @@ class AnswerCache:
     """Answers by model, text and phrase. Not safe for several threads.
 
     Args:
-        entries: answers kept, at most; 0: none. Memory stays below entries x 10 KB, as longer texts are not kept.
+        entries: largest number of answers; 0: none are kept. Memory stays below entries x 10 KB, because answers to
+            long texts are not kept.
     """
 
     def __init__(self, entries: int) -> None:

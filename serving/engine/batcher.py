@@ -1,4 +1,4 @@
-"""Greedy batcher: one inference thread scores waiting rows in groups of similar length, and never waits to fill one.
+"""Greedy batcher: one inference thread scores waiting rows in groups of similar length, and never waits for more.
 
 An idle worker answers with the latency of a single row; groups form under load. The oldest waiting row is always in
 the next group, so no row starves. Shadow rows, for which no client waits, are scored only when no other row waits.
@@ -31,7 +31,7 @@ class WaitingRow:
 
     Args:
         engine: scores the row.
-        text: of the row.
+        text: text of the row.
         phrase: aspect or topic; None for plain text.
         deadline: `time.perf_counter()` after which the client no longer waits.
         done: called in the event loop's thread with the row, once `scores` or `failure` is set.
@@ -83,8 +83,8 @@ class Batcher:
 
     Args:
         loop: event loop that gets the results.
-        token_budget: tokens of a group, at most, padding included.
-        shadow_rows: shadow rows that wait, at most.
+        token_budget: largest number of tokens of a group, padding included.
+        shadow_rows: largest number of waiting shadow rows.
         after_batch: called in the event loop's thread after each batch.
     """
 
@@ -200,7 +200,7 @@ class Batcher:
         return True
 
     def _score_shadow(self, shadow: "_Pending") -> None:
-        """Score one group of shadow rows, so that rows of clients are looked for in between."""
+        """Score only one group of shadow rows, so that rows of clients can come before the next one."""
         if not shadow:
             self._take_in([self._shadow.popleft() for _ in range(min(_SHADOW_INTAKE, len(self._shadow)))], shadow)
         if shadow:
@@ -229,7 +229,7 @@ class Batcher:
         self._hand_over(jobs)
 
     def _learn_rate(self, jobs: list[WaitingRow], begun: float) -> None:
-        """Update the time per token. Without a pause before the batch, the time since the last batch counts too."""
+        """Update the time per token. Without a pause before the batch, the time since the last batch is included."""
         ended = time.perf_counter()
         since = max(self._batch_ended, min(job.since for job in jobs)) if self._batch_ended else begun
         self._batch_ended = ended
@@ -252,7 +252,7 @@ class Batcher:
                 self.rows_waiting -= 1
             job.done(job)
         if not self.rows_waiting:
-            self._waiting_work = 0.0  # no error from rounding is kept
+            self._waiting_work = 0.0  # removes errors of rounding
         self._after_batch()
 
 

@@ -1,4 +1,4 @@
-"""Models of a worker: a new one is loaded and warmed up beside the old one, then one reference is replaced."""
+"""Models of a worker. A new model is loaded and warmed up beside the old one, then one reference is replaced."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ _log = logging.getLogger("evergreen.pool")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedModel:
-    """Version that is ready to score. `least_scores` decide which answers are certain; None: nothing is promised."""
+    """Version that is ready to score. `least_scores` are the limits of certain answers; None: nothing is promised."""
 
     version: str
     digest: str
@@ -35,7 +35,7 @@ class LoadedModel:
 class InForce:
     """Active plan with a model for each of its versions. Replaced as a whole, never changed.
 
-    `task` is the one with the most labels among the versions.
+    `task` is the task of the version with the most labels.
     """
 
     revision: int
@@ -48,7 +48,7 @@ class InForce:
 
 
 class ModelPool:
-    """Follows the parent's state. Used from the event loop; models are loaded in a separate thread.
+    """Models that follow the state of the parent. Used from the event loop; models are loaded in a separate thread.
 
     Args:
         promise: share of right answers among certain ones; None: nothing is promised.

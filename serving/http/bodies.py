@@ -124,8 +124,8 @@ class TaskBodies:
 
     Args:
         task: gives input form and labels.
-        max_text_chars: characters of a text, at most.
-        max_instances: items of a request, at most.
+        max_text_chars: largest number of characters of a text.
+        max_instances: largest number of items of a request.
 
     Attributes:
         item: one text, with an aspect or topic if the task has one.
@@ -161,8 +161,8 @@ class BodiesByTask:
     """Bodies of the active task. They are built again when the task changes.
 
     Args:
-        max_text_chars: characters of a text, at most.
-        max_instances: items of a request, at most.
+        max_text_chars: largest number of characters of a text.
+        max_instances: largest number of items of a request.
     """
 
     def __init__(self, *, max_text_chars: int, max_instances: int) -> None:

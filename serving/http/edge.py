@@ -1,6 +1,6 @@
 """Limits on requests of every route: size of heads and unfinished bodies, time to arrive.
 
-The protocol (`hot_protocol.py`) applies them before any app sees the request.
+The protocol (`hot_protocol.py`) applies them before any app gets the request.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ class Edge:
 
     Args:
         body_limit_bytes: largest body of one request.
-        held_limit_bytes: bytes of all unfinished bodies, at most; None: 64 bodies of full size.
+        held_limit_bytes: most bytes of all unfinished bodies together; None: 64 bodies of full size.
 
     Attributes:
         held_bytes: bytes of all unfinished bodies now.
@@ -36,7 +36,7 @@ class Edge:
         self.refused: dict[int, int] = {}
 
     def count(self, problem: Problem) -> None:
-        """Count a request that is refused before any app sees it."""
+        """Count a request that is refused before any app gets it."""
         self.refused[problem.status] = self.refused.get(problem.status, 0) + 1
 
 
@@ -47,7 +47,7 @@ def refusal(
 
     Args:
         method: in capitals.
-        version: of HTTP, as `1.1`.
+        version: version of HTTP, such as `1.1`.
         target: from the request line.
         headers: names in lower case.
         body_limit_bytes: largest body. The declared length is checked here, received bytes in the protocol.
@@ -93,7 +93,9 @@ def head_too_large() -> Problem:
 
 
 class SlowClients:
-    """Closes connections whose request does not arrive in time. One check per second costs a request nothing.
+    """Closes connections whose request does not arrive in time.
+
+    All connections are checked once per second, so that a single request needs no timer.
 
     Args:
         connections: uvicorn's set of protocols, each a `HotProtocol`.

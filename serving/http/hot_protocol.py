@@ -23,15 +23,15 @@ from serving.problems import Problem, bad_request, bodies_full, internal_error, 
 
 _log = logging.getLogger("evergreen.http")
 _URL: Final = PREDICT_PATH.encode()
-_IDLE, _HEAD, _BODY = range(3)  # received of the current request: nothing, part of its head, its whole head
-_PIECE: Final = MAX_HEAD_BYTES  # bytes that are parsed at once, at most: the limits are checked in between
+_IDLE, _HEAD, _BODY = range(3)  # received part of the current request: nothing, part of its head, its whole head
+_PIECE: Final = MAX_HEAD_BYTES  # most bytes that are parsed at once; the limits are checked in between
 _BUSY_WAIT_S: Final = 0.05  # between reads of a large body, once unfinished bodies use half of their memory
 _LAST_READ_S: Final = 1.0  # time, and
 _LAST_READ_BYTES: Final = 4_194_304  # bytes, that a client may still send after a refusal
 
 
 class _Trailers(dict[bytes, bytes]):
-    """Mapping that drops headers after a body (trailers): no key, length or host may come so late."""
+    """Mapping that drops headers after a body (trailers), because no key, length or host may follow a body."""
 
     def __contains__(self, _name: object) -> bool:
         """Return False: no header is kept, so none repeats."""
@@ -68,7 +68,7 @@ class HotProtocol(HttpToolsProtocol):
     cors: Cors | None
     _predictor: Predictor | None  # None on the admin port
     _edge: Edge
-    _last_origin: bytes | None  # of the request that `_last_word` answers
+    _last_origin: bytes | None  # Origin of the request that `_last_word` answers
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See uvicorn."""
@@ -81,9 +81,9 @@ class HotProtocol(HttpToolsProtocol):
         self._many_pieces = False  # a head arrived in several pieces, so its size must be counted
         self._mark: tuple[object, int] = (None, 0)  # progress of the request at the end of the last piece
         self._barren = 0  # bytes received since without progress
-        self._size = 0  # of the body, if uvicorn collects it
+        self._size = 0  # bytes of the body, if uvicorn collects it
         self._held = 0  # bytes of this connection's unfinished body that `Edge` counts
-        self._fields: dict[bytes, bytes] = {}  # arriving head by name; repeated names are apart
+        self._fields: dict[bytes, bytes] = {}  # arriving headers by name; repeated names are kept apart
         self._repeated: list[tuple[bytes, bytes]] = []
         self._offer = b""  # head of a request that offers an upgrade, without the offer
         self._deaf = False  # nothing more is parsed

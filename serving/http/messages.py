@@ -24,7 +24,7 @@ SECURITY_HEADERS: Final = [(b"x-content-type-options", b"nosniff"), (b"cache-con
 async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
     """Read the whole body.
 
-    The protocol of a worker refuses too large bodies earlier; the check here is for other ASGI servers.
+    The protocol of a worker refuses too large bodies earlier. This check is for other ASGI servers.
 
     Raises:
         Problem: 400 if the client disconnects, 413 if the body is larger than the limit.

@@ -36,12 +36,12 @@ class Predictor:
         pool: active plan and models.
         batcher: scores rows that the cache lacks.
         cache: earlier answers.
-        spool: log that answers are written to before they leave.
-        outcomes: counts.
-        keys: check who may request predictions.
+        spool: log that answers are written to before they are sent.
+        outcomes: counts of outcomes.
+        keys: checks the keys of clients.
         bodies: validate requests.
-        secret: for hashing units.
-        queue_ms: work that may wait, at most, in milliseconds; beyond it the answer is 429.
+        secret: secret for hashing units.
+        queue_ms: most work that may wait, in milliseconds; beyond it the answer is 429.
         body_limit_bytes: largest body.
         request_timeout_s: longest wait, unless the client's `X-Timeout-Ms` is shorter.
         redact_text: log neither text nor phrase.

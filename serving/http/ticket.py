@@ -19,7 +19,7 @@ Respond = Callable[[bytes | Problem], None]
 
 
 class Ticket:
-    """One request that waits for its rows. Rows refer to their ticket: clear `rows`, or the cycle keeps the texts."""
+    """Request that waits for its rows. Rows refer to their ticket: clear `rows`, or the cycle keeps texts in memory."""
 
     __slots__ = ("answer", "at_us", "failure", "headers", "in_force", "left", "rows", "several", "started")
 
@@ -47,7 +47,7 @@ class Ticket:
         return orjson.dumps({"predictions": answers} if self.several else answers[0])
 
     def attributes(self) -> dict[str, Any]:
-        """Return the attributes of a trace; of several items, those of the first."""
+        """Return the attributes of a trace; with several items, the attributes of the first item."""
         first = self.rows[0]
         return {
             "evergreen.items": len(self.rows),
@@ -79,7 +79,7 @@ class TicketRow(WaitingRow):
 
     @property
     def truncated(self) -> bool:
-        """True if a part of the text was left out. A cached answer holds the mark: it is not encoded again."""
+        """True if a part of the text was left out. A cached answer has the mark, because it is not encoded again."""
         return super().truncated if self.cached is None else self.cached.truncated
 
     @property

@@ -26,9 +26,9 @@ def prediction_parts(rows: Iterable[Prediction], name: str, replica: str) -> lis
     """Return tables of predictions, one per hour of request time.
 
     Args:
-        rows: from the log.
-        name: of the files: `<replica>-<segment number>`.
-        replica: value of the column.
+        rows: rows of the log.
+        name: name of the files: `<replica>-<segment number>`.
+        replica: value of the column `replica`.
     """
     return [
         LogPart(

@@ -1,4 +1,7 @@
-"""Shipper: writes the spool to the lake exactly once. A claim's name decides its keys, so a repeat changes nothing."""
+"""Shipper: writes the spool to the lake exactly once.
+
+The keys in the lake are made from the name of a claim, so a repetition writes the same keys.
+"""
 
 import logging
 from collections.abc import Callable
@@ -51,7 +54,7 @@ class Shipper:
         self._spool.take_back()
 
     def ship(self, *, everything: bool = False) -> bool:
-        """Recover, claim and ship segments. Those that the lake does not accept stay for the next call.
+        """Recover, claim and ship segments. Segments that the lake does not accept stay for the next call.
 
         Args:
             everything: also ship the counts of the current minute (when the replica stops).
@@ -93,7 +96,7 @@ class Shipper:
             unreadable += lines.unreadable
         try:
             parts = parts_of(rows, name, self._replica)
-        except _WRONG_VALUES:  # one damaged line must not block the rest of the claim
+        except _WRONG_VALUES:  # a damaged line must not block the rest of the claim
             kept = [row for row in rows if self._fits(row, parts_of)]
             unreadable += len(rows) - len(kept)
             parts = parts_of(kept, name, self._replica)

@@ -5,9 +5,9 @@
     spool/claims/<stream>.<name>/...                   being shipped under <name>; shipping it twice gives the same keys
     spool/aside/<stream>.<incarnation>-<number>.log    written by a newer release; claimed again by the next start
 
-A move between them is one `rename`, so after a kill each segment is in exactly one place. `write` passes the bytes to
-the operating system before the answer leaves: `kill -9` loses nothing; the loss of the machine loses the segments that
-were not shipped.
+A move between these folders is one `rename`, so after a kill each segment is in exactly one folder. `write` passes the
+bytes to the operating system before the answer is sent: `kill -9` loses nothing; the loss of the machine loses the
+segments that were not shipped.
 """
 
 import fcntl
@@ -38,14 +38,14 @@ class Segment:
     Args:
         folder: the worker's folder under `open`.
         stream: name of the stream; it may have a part after a dot (`outcomes.<minute>`).
-        numbers: of the worker, one per file, so that a reopened stream never reuses a name.
+        numbers: numbers of the worker's files, so that a reopened stream never reuses a name.
     """
 
     def __init__(self, folder: Path, stream: str, numbers: Iterator[int]) -> None:
         self._folder, self._stream, self._numbers = folder, stream, numbers
         self._handle: int | None = None
         self._size = 0
-        self.path: Path | None = None  # of the open file
+        self.path: Path | None = None  # path of the open file
         self._torn = False
 
     @property
@@ -57,7 +57,7 @@ class Segment:
         """Pass whole lines to the operating system.
 
         Returns:
-            True if they were written. On a full disk they are not, and the segment stays readable.
+            True if the lines were written; False if the disk is full. The segment stays readable then.
         """
         data = b"\n" + lines if self._torn else lines
         try:
@@ -102,7 +102,7 @@ class SpoolWriter:
     Args:
         root: the spool's folder.
         incarnation: unique name of this worker process: letters, digits and `_`.
-        limit_bytes: while the whole spool is larger, it is `full` and refuses lines; with 0 it always is.
+        limit_bytes: largest size of the whole spool; a larger spool is `full` and refuses lines. With 0 it always is.
     """
 
     def __init__(self, root: Path, incarnation: str, *, limit_bytes: float) -> None:
@@ -126,7 +126,7 @@ class SpoolWriter:
         return Segment(self._folder, stream, self._numbers)
 
     def append(self, stream: str, lines: bytes, rows: int) -> bool:
-        """Write lines before their answers leave. If spool or disk is full, count `dropped` rows and return False."""
+        """Write lines before their answers are sent. If spool or disk is full, count `dropped` rows; return False."""
         if not self.full and self._segments[stream].append(lines):
             self.appended_bytes += len(lines)
             return True
@@ -134,7 +134,7 @@ class SpoolWriter:
         return False
 
     def append_outcomes(self, minute_us: int, lines: bytes, rows: int) -> bool:
-        """Write counts of one minute, as `append`. A segment holds one minute."""
+        """Write counts of one minute, like `append`. A segment holds one minute."""
         if self._outcomes is None or minute_us != self._outcome_minute:
             self._close_outcomes()
             with suppress(OSError):  # `rotate` tries again
@@ -160,7 +160,7 @@ class SpoolWriter:
         self._hand_over()
 
     def close(self) -> None:
-        """Close all segments and remove the folder. `SpoolReader.recover` moves any that stay."""
+        """Close all segments and remove the folder. `SpoolReader.recover` moves segments that are left."""
         for segment in self._segments.values():
             segment.close()
         self._close_outcomes()
@@ -267,7 +267,7 @@ class SpoolReader:
         return self._last_number
 
     def _move(self, stream: str, name: str, paths: list[Path]) -> None:
-        # A kill here leaves a claim with fewer segments. It is shipped as it is; the rest gets a new claim.
+        # A kill here leaves a claim with fewer segments. It is shipped without the others, which get a new claim.
         folder = self._claims / f"{stream}.{name}"
         folder.mkdir()
         for path in paths:

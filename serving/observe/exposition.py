@@ -47,7 +47,7 @@ def prometheus_text(statuses: Sequence[Status]) -> bytes:
 
 
 class _Replica(Collector):
-    """Metrics of the processes with a status file, made at each scrape, so that they cost the hot route nothing."""
+    """Metrics of the processes with a status file. They are made at each scrape, not in the hot route."""
 
     def __init__(self, statuses: Sequence[Status]) -> None:
         self._statuses = statuses

@@ -1,6 +1,7 @@
 """Outcomes of items by version and arm, counted for guardrails and metrics.
 
-An item is `ok` if its version scored it, even if its request failed because of another item: the counts judge versions.
+An item is `ok` if its version scored it, even if its request failed because of another item, because the counts are
+used to judge versions.
 """
 
 from bisect import bisect_left
@@ -27,7 +28,7 @@ class Cell:
 
 
 class OutcomeCounts:
-    """Counts since the start of the process, and those that are not logged yet. Not safe for several threads."""
+    """Counts since the start of the process, and counts that are not logged yet. Not safe for several threads."""
 
     def __init__(self) -> None:
         self._totals: dict[tuple[str, str], Cell] = {}

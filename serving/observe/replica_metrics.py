@@ -1,4 +1,4 @@
-"""Metrics of a replica: each process writes a small status file, so any worker can answer for all of them."""
+"""Metrics of a replica: each process writes a small status file, so any worker can report all processes."""
 
 import json
 from collections import defaultdict
@@ -48,7 +48,7 @@ class StatusBoard:
             write_whole(self._folder / f"{incarnation}.json", json.dumps(asdict(status)).encode())
 
     def all(self, *, but: str | None = None) -> list[Status]:
-        """Return the last status of each process. Ended processes are summed into one, named retired."""
+        """Return the last status of each process. Ended processes are summed into one status, named retired."""
         found = []
         for path in sorted(self._folder.glob("*.json")):
             if path.stem != but:

@@ -1,7 +1,7 @@
-"""OpenTelemetry traces of predictions, where OTEL_EXPORTER_OTLP_ENDPOINT is set: one span per request.
+"""OpenTelemetry traces of predictions, if OTEL_EXPORTER_OTLP_ENDPOINT is set: one span per request.
 
-A span joins its caller's trace. It is made when the request is complete, so tracing costs nothing while it is off and
-little for requests that are not sampled. The exporter has its own thread and a bounded queue; it drops spans beyond it.
+A span joins its caller's trace. The span is made when the request is complete, so requests that are not sampled cost
+little. The exporter has its own thread and a bounded queue; it drops spans if the queue is full.
 """
 
 import os
@@ -50,9 +50,9 @@ class Traces:
         """Trace a completed request.
 
         Args:
-            headers: of the request; `traceparent` joins the span to the caller's trace.
+            headers: headers of the request; `traceparent` joins the span to the caller's trace.
             started: `time.perf_counter()` at the arrival of the request.
-            attributes: of the span; no text.
+            attributes: attributes of the span; no text.
             problem: the answer, if it is not a 200.
         """
         from opentelemetry.trace import SpanKind, Status, StatusCode

@@ -29,11 +29,11 @@ _KEPT_MODELS: Final = 6
 class Keeper:
     """Turns the ledger's head into a state file that workers follow.
 
-    An older head than the known one is ignored, and named as a problem. While the lake is unavailable, the last good
-    state stays.
+    A head that is older than the known head is ignored and reported as a problem. While the lake is unavailable, the
+    last good state stays.
 
     Args:
-        ledger: is followed.
+        ledger: ledger to follow.
         lake_uri: names the lake; the state of another lake is not used.
         packages: packages of the ledger's versions.
         models: folder of packages by digest.
@@ -142,7 +142,7 @@ class Keeper:
         self.last_error = sentence
 
     def _forget_old_models(self) -> None:
-        """Keep the active models and the few that were used last, so that a rollback needs no download."""
+        """Delete old models; keep active and recently used ones, so that a rollback needs no download."""
         for leftover in self._models.glob(FETCHING):
             if time.time() - leftover.stat().st_mtime > 3600:
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -155,7 +155,7 @@ class Keeper:
 
 
 def _note_use(folders: Iterable[str]) -> None:
-    """Touch the folders of models that are or were active: their time decides which old models are kept."""
+    """Touch the folders of models that are or were active. The newest folders are kept when old models are deleted."""
     for folder in folders:
         with suppress(FileNotFoundError):
             os.utime(folder)

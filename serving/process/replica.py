@@ -45,7 +45,7 @@ _OPEN_FILES: Final = 65_536
 
 @dataclass(slots=True)
 class _Child:
-    """One worker with its sockets. They stay open while its process is replaced, so clients wait instead of failing."""
+    """Worker with its sockets. They stay open while the process is replaced, so clients wait instead of failing."""
 
     index: int
     sockets: list[socket.socket]
@@ -111,7 +111,7 @@ class Replica:
     """Parent process with its workers.
 
     Args:
-        settings: of the replica.
+        settings: settings of the replica.
     """
 
     def __init__(self, settings: RouterSettings) -> None:
@@ -172,7 +172,7 @@ class Replica:
             "--folder",
             str(self._folder),
             "--tuning",
-            json.dumps(asdict(self._settings.router)),  # so that editing the file changes no restarted worker
+            json.dumps(asdict(self._settings.router)),  # a restarted worker does not read an edited file
             "--task",
             json.dumps(self._settings.task.to_json()),
         ]
@@ -227,9 +227,9 @@ class Replica:
         os.close(self._lifeline)
 
     def _duties(self) -> None:
-        """Follow the ledger, ship the log and report, each in a thread of its own.
+        """Follow the ledger, ship the log and report, each in its own thread.
 
-        A lake that hangs then blocks only one of them, and never the thread that restarts workers.
+        A lake that hangs then blocks only one of these tasks, and never the thread that restarts workers.
         """
         from absa.adapters.lake_stores import open_lake
         from absa.adapters.package_store import PackageStore
@@ -262,7 +262,7 @@ class Replica:
             self._guarded(shipper.ship)
 
     def _ship_rest(self, duties: threading.Thread) -> None:
-        """Ship the logs of stopped workers. Not in the thread of `_duties`: its low priority would make it late."""
+        """Ship the logs of stopped workers. The thread of `_duties` would be late, because it has a low priority."""
         duties.join()
         shipper = self._shipper
         if shipper is None:

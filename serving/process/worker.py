@@ -54,7 +54,7 @@ _LOOK_S: Final = 0.1
 _STATUS_S: Final = 0.5
 _RETRY_FIRST_S: Final = 1.0  # for a state that is not active: loading a model may fail for a moment only
 _RETRY_LAST_S: Final = 30.0
-_KEEP_ALIVE_S: Final = 75  # longer than a load balancer keeps one (60 s on AWS), or it would use a closed one
+_KEEP_ALIVE_S: Final = 75  # longer than a load balancer's (60 s on AWS), which would else use a closed connection
 _SWITCH_S: Final = 0.001  # with Python's 5 ms the inference thread waits for the event loop after each batch
 _COLLECT_AFTER: Final = (10_000, 10, 10)  # requests make few cycles; the default collects after every 700 objects
 
@@ -71,13 +71,13 @@ class WorkerProcess:
     """All parts of a worker process.
 
     Args:
-        settings: of the replica.
+        settings: settings of the replica.
         index: number of the worker, from 0.
         folder: the replica's folder: state file, spool, status files.
-        sockets: listening; the first one is the public port's.
+        sockets: listening sockets; the first one has the public port.
 
     Attributes:
-        config: of the HTTP server; read when `run` starts.
+        config: configuration of the HTTP server; read when `run` starts.
     """
 
     def __init__(self, settings: RouterSettings, *, index: int, folder: Path, sockets: list[socket.socket]) -> None:
@@ -233,7 +233,7 @@ class WorkerProcess:
         self._state = state
         after = self._pool.in_force
         if after is not None and after is not before:
-            self._bodies.of(after.task)  # so that the first request does not pay for it
+            self._bodies.of(after.task)  # builds the bodies before the first request
             self._cache.keep_only(frozenset(model.digest for model in after.models.values()))
             _log.info("revision %d is %s: %s", state.revision, "active" if in_force else "not active", after.plan)
         self._board.put(self._incarnation, self._status())
@@ -299,7 +299,7 @@ class WorkerProcess:
 
         Raises:
             ConflictError: the ledger has a newer record.
-            PermanentError: the plan names another champion, or a version that the ledger does not know.
+            PermanentError: the plan has another champion, or a version that is not in the ledger.
         """
         from absa.adapters.lake_stores import open_lake
         from absa.ledger.lifecycle import rerouted
