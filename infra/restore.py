@@ -1,7 +1,8 @@
 """`python -m infra.restore s3://bucket/prefix --at TIME`: restore a versioned prefix to its state at a time.
 
-Objects that were deleted or overwritten since then get their old content as a new version. Objects that were made
-since then get a delete marker; `--keep-new` leaves them. Nothing is lost, and a second restore undoes the first.
+Objects that were deleted or overwritten after that time get their old content as a new version. Objects that were made
+after that time get a delete marker; `--keep-new` leaves them. No version is deleted, so a second restore undoes the
+first.
 """
 
 import argparse
@@ -26,7 +27,7 @@ def changes(entries: Sequence[dict[str, Any]], at: datetime, *, keep_new: bool =
 
     Args:
         entries: versions and delete markers of S3, each key's newest first; `gone` marks the delete markers.
-        at: the time whose state is to be restored.
+        at: time of the state to restore.
         keep_new: True to keep keys that did not exist then.
     """
     by_key: dict[str, list[dict[str, Any]]] = {}

@@ -70,7 +70,7 @@ def log_group(scope: Construct, name: str, *, environment: str, days: int) -> lo
 
 
 def common_environment(scope: Construct) -> dict[str, str]:
-    """Return the variables of all our processes. Without the region, boto3 does not work on ECS."""
+    """Return the environment variables of all containers. boto3 needs the region on ECS."""
     return {"AWS_DEFAULT_REGION": Stack.of(scope).region, "DO_NOT_TRACK": "1"}
 
 

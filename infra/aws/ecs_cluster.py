@@ -41,7 +41,7 @@ def add_capacity(
 
     Args:
         cluster: gets the machines.
-        name: of the capacity provider.
+        name: name of the capacity provider.
         network: machines are in its private subnets.
         instance_type: EC2 type.
         processor: arm64 or amd64; must be that of the type.

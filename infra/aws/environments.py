@@ -12,10 +12,10 @@ class ScheduledSize:
     """Bounds of a fleet from a scheduled time on: for a sale, a morning, a night without callers.
 
     Attributes:
-        name: of the scheduled action.
+        name: name of the scheduled action.
         cron: minute, hour and days of the week, UTC, in the form of `cron(...)`.
-        floor: tasks from then on, at least.
-        ceiling: tasks from then on, at most.
+        floor: smallest number of tasks from then on.
+        ceiling: largest number of tasks from then on.
     """
 
     name: str
@@ -31,7 +31,7 @@ class RouterFleet:
     Attributes:
         launch: Fargate or EC2, and the processor.
         floor: tasks that always run, so that a burst finds warm ones.
-        ceiling: tasks, at most.
+        ceiling: largest number of tasks.
         vcpu: processor cores of a task; one worker process runs on each.
         memory_mb: memory of a task.
         instance_type: EC2 type, for the ec2 launches.
@@ -62,14 +62,14 @@ class Environment:
     """Complete installation.
 
     Attributes:
-        fleets: of routers.
+        fleets: fleets of routers.
         requests_per_task: target of target tracking, in requests per minute and task: three fifths of the measured
             rate of MiniLM-L6 on as many cores without int8 dot products (benchmarks/results/serving.json).
         firewall: True for a WAF in front of the routers, with a limit per address; it costs US$ 0.60 per million
             requests.
         p99_alarm_ms: latency above which there is an alarm.
         shed_alarm_share: share of answers with 429 above which there is an alarm.
-        budget_usd: per month; a message at 80 % spent and at 100 % forecast.
+        budget_usd: US dollars per month; AWS sends a message at 80 % spent and at 100 % forecast.
         training_budget_s: wall-clock budget of a training.
         machine_wait_s: longest wait for a spot machine before a training uses one on demand.
     """

@@ -32,7 +32,7 @@ LINT_REASONS: Final = {"W3005": "CDK writes dependencies that a reference alread
 
 
 def acknowledge(stack: Stack, *, lasting: bool) -> None:
-    """Add the reasons to the stack. Without `lasting`, add those of an installation that may be deleted."""
+    """Add the reasons to the stack. Without `lasting`, add the reasons of an installation that may be deleted."""
     job = "arn:<AWS::Partition>:batch:<AWS::Region>:<AWS::AccountId>"
     named = {
         **REASONS,

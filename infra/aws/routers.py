@@ -33,7 +33,7 @@ ADMIN_PORT: Final = 8081
 METRICS: Final = "Evergreen"
 _FINE_S: Final = 10  # interval of the routers' metrics and of step scaling
 _STEPS: Final = ((1.25, 50), (1.67, 100), (3.33, 300))  # times the target of tracking, per cent more tasks
-_REQUESTS_PER_ADDRESS: Final = 2_000_000  # in five minutes: stops a flood, and not a customer's burst
+_REQUESTS_PER_ADDRESS: Final = 2_000_000  # in five minutes: stops a flood, but not a customer's burst
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 SIGNS = ("flow_runs",)  # signs of life of runs; deleted when the run is finished
-CHECKPOINTS = ("runs",)  # of a training; deleted when it is done
+CHECKPOINTS = ("runs",)  # checkpoints of trainings; deleted when the training is done
 FORGET_FOLDERS = (
     "predictions",
     "feedback",
@@ -26,7 +26,7 @@ _PREDICTIONS_COLD_DAYS = 90
 
 @dataclass(frozen=True, kw_only=True)
 class Storage:
-    """The buckets. Keys of the lake start with `lake/`, those of artifacts with `mlflow/`."""
+    """S3 buckets. Keys of the lake start with `lake/`, keys of artifacts with `mlflow/`."""
 
     lake: s3.Bucket
     artifacts: s3.Bucket

@@ -118,7 +118,7 @@ def build_training(
         container=container,
         parameters={"budget_s": str(settings.training_budget_s), "reason": "manual", "window": "none"},
         timeout=Duration.seconds(math.ceil((1 + _OVERRUN_SHARE) * settings.training_budget_s) + _AFTER_RUN_S),
-        retry_attempts=1,  # the worker tries again, because it knows the remaining time
+        retry_attempts=1,  # the worker tries again, because it has the remaining time
     )
     return Training(queues=queues, definition=definition, group=group)
 

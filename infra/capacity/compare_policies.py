@@ -48,7 +48,7 @@ def hourly(trace: Trace) -> Trace:
 
 
 def schedule(trace: Trace, target: float) -> Scheduled:
-    """Return the schedule of an operator who knows the day: tasks for each hour's peak, ten minutes early."""
+    """Return the schedule for a known day: tasks for each hour's peak, ten minutes early."""
     floors = []
     for hour in range(math.ceil(trace.seconds / _HOUR_S)):
         start = hour * _HOUR_S

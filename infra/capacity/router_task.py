@@ -16,7 +16,7 @@ class TaskModel:
     """One task: several workers, each with a queue, that serve one request after the other.
 
     Args:
-        name: for tables.
+        name: name of the task in tables.
         workers: processes in the task, one per core; a request goes to any of them with equal probability.
         service_s: mean seconds of a worker per request under load.
         service_spread: standard deviation of the service time over its mean; 0: fixed, else a gamma distribution.
@@ -77,7 +77,7 @@ def measured_task(serving: Mapping[str, Any] | None, model: str, *, queue_s: flo
     the median latency minus service and waiting of a half-loaded worker.
 
     Args:
-        serving: the result as read; None without a file.
+        serving: content of the result; None without a file.
         model: name in the rows, such as "MiniLM-L6 int8".
         queue_s: limit of the queue.
 

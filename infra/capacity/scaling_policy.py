@@ -1,7 +1,7 @@
 """Desired number of tasks: the scaling policies of ECS, as decisions from samples of the load. Pure.
 
 The simulation and the control loop of the validation call the same functions. As in Application Auto Scaling, the
-largest number that a policy wants counts.
+largest number that any policy requests is used.
 """
 
 import math
@@ -30,10 +30,10 @@ class LoadSample:
 
 
 class Policy(Protocol):
-    """Policy that returns the number of tasks it wants."""
+    """Policy that returns its desired number of tasks."""
 
     def wanted(self, seen: Sequence[LoadSample], now_s: float, tasks: int) -> int | None:
-        """Return the wanted number of tasks; `tasks` run or start. None: keep them; 0: let other policies decide."""
+        """Return the desired number of tasks; `tasks` run or start. None: keep them; 0: let other policies decide."""
 
 
 def _periods(
@@ -171,10 +171,10 @@ class ScalingPlan:
     """Policies with bounds and cooldowns.
 
     Args:
-        name: for tables.
-        policies: without one, the floor is kept.
+        name: name of the plan in tables.
+        policies: scaling policies; without one, the floor is kept.
         floor: tasks that always run (warm floor), at least 1, because an ALB queues no requests.
-        ceiling: tasks, at most.
+        ceiling: largest number of tasks.
         out_cooldown_s: shortest time between two steps out.
         in_cooldown_s: shortest time between any step and a step in.
     """
@@ -196,7 +196,7 @@ class ScalingPlan:
     ) -> int:  # fmt: skip
         """Return the number of tasks that should run from now on; `tasks` run or start.
 
-        The largest number that a policy wants counts, so tasks are removed only as far as every policy agrees.
+        The largest number that any policy requests is used, so tasks are removed only as far as every policy allows.
         """
         opinions = [policy.wanted(seen, now_s, tasks) for policy in self.policies]
         wish = max((tasks if opinion is None else opinion for opinion in opinions), default=self.floor)

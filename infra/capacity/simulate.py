@@ -52,7 +52,7 @@ class SimulatedTrace:
 
     @property
     def task_hours(self) -> float:
-        """Paid hours of tasks, those that start and drain included."""
+        """Paid hours of tasks, including tasks that start or drain."""
         return self.task_s / 3_600
 
     def latency_ms(self, share: float) -> float:
@@ -83,7 +83,7 @@ def simulate_trace(
         task: model of one task.
         plan: decides the number of tasks.
         start_up: time until a new task is ready.
-        seed: of arrivals, service times and the choice of workers.
+        seed: seed of arrivals, service times and the choice of workers.
         sample_s: seconds between decisions of the plan; unset: 1, or 10 for traces of more than four hours.
     """
     rng = np.random.default_rng(seed)

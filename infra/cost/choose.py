@@ -30,7 +30,7 @@ class Floors:
 def cheapest(
     candidates: Sequence[Setup], floors: Floors, prices: Prices, quantities: Quantities, profile: Trace | None
 ) -> Setup:
-    """Return the candidate that meets the floors with the cheapest month; of equals, the first by name.
+    """Return the candidate that meets the floors with the cheapest month; of equal ones, the first by name.
 
     Raises:
         NoSetupError: no candidate meets them.

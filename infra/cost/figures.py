@@ -20,10 +20,10 @@ class ModelFigures:
     """Figures of one model on the measured machine. None: not measured.
 
     Args:
-        name: in the benchmark's rows.
+        name: name of the model in the benchmark's rows.
         cpu_s: CPU-seconds of the router's workers per live prediction, at saturation.
-        p50_ms: at half of saturation.
-        p99_ms: at half of saturation.
+        p50_ms: median latency in ms at half of saturation.
+        p99_ms: p99 of the latency in ms at half of saturation.
         f1: primary metric of its task, 0 to 1.
         batch_rows_per_core_s: rows per second and core in batch.
     """

@@ -22,13 +22,13 @@ class Quantities:
 
     Args:
         floor: tasks of the router that always run, one per zone.
-        services_vcpus: of Prefect, MLflow, Evidently and the worker on Fargate x86; `services_gb` is their memory.
-        load_balancers: the router's and the internal one.
+        services_vcpus: vCPUs of Prefect, MLflow, Evidently and worker on Fargate x86; `services_gb` is their memory.
+        load_balancers: number of load balancers: the router's and the internal one.
         firewalls: web ACLs in front of the routers, each with `firewall_rules`; each inspects every request.
         database_copies: paid instances; two if a standby is in another zone.
         endpoint_zones: interface endpoints times zones (no NAT gateway).
-        request_bytes: of a request and its answer through the load balancer, headers included.
-        bytes_per_prediction: of its log, as Parquet in the lake.
+        request_bytes: bytes of a request and its answer through the load balancer, headers included.
+        bytes_per_prediction: bytes of a prediction's log, as Parquet in the lake.
         ship_interval_s: seconds between writes of a replica under load to the lake; an idle one writes nothing.
         training_s: budget of a training; `machine_wait_s` is paid for too.
         gpu: instance of the training; `gpu_spot` is True for the spot market.
@@ -89,7 +89,7 @@ class Month:
 
     @property
     def usd(self) -> float:
-        """US dollars in all."""
+        """US dollars of all lines together."""
         return sum(line.usd for line in self.lines)
 
 

@@ -88,7 +88,7 @@ def _on_demand(products: Iterator[str]) -> list[float]:
 def refresh(prices: Prices, pricing: Any, ec2: Any, *, today: date) -> tuple[list[Price], list[str]]:
     """Return the table with AWS's current prices.
 
-    A price is replaced only if exactly one comes back. After an empty or ambiguous answer the old one stays.
+    A price is replaced only if AWS returns exactly one. After an empty or ambiguous answer the old price stays.
 
     Args:
         prices: the old table.
@@ -100,7 +100,7 @@ def refresh(prices: Prices, pricing: Any, ec2: Any, *, today: date) -> tuple[lis
         The new table, and a sentence for each old price that stays.
 
     Raises:
-        botocore.exceptions.ClientError: AWS refuses; `BotoCoreError` where it cannot be reached.
+        botocore.exceptions.ClientError: AWS refuses; `BotoCoreError` if AWS cannot be reached.
     """
     pages = pricing.get_paginator("get_products")
     fresh, kept = [], []

@@ -31,8 +31,8 @@ _PROBE_REQUESTS: Final = 40_000
 class Host:
     """Machine that runs one task.
 
-    `speed` is the work of a vCPU over that of a core of the measured machine. Only one machine was measured, so it is 1
-    for every family until another one is measured.
+    `speed` is the speed of a vCPU relative to a core of the measured machine. Only one machine was measured, so `speed`
+    is 1 for every family until another machine is measured.
     """
 
     name: str
@@ -117,7 +117,7 @@ class Setup:
 
     @property
     def p99_ms(self) -> float:
-        """p99 at the load in ms: the larger of the measured one (at half load) and a simulated one."""
+        """p99 at the load in ms: the larger of the measured p99 (at half load) and a simulated p99."""
         assert self.model.cpu_s is not None
         service_s = self.model.cpu_s / self.host.speed
         overhead_s = max(0.0, (self.model.p50_ms or 0.0) / 1e3 - 1.2 * self.model.cpu_s)
@@ -134,7 +134,7 @@ def _p99_ms(workers: int, service_s: float, overhead_s: float, load: float) -> f
 
 
 def unmeasured(prices: Prices) -> Setup:
-    """Return any model on the deployed instance: enough for an idle month, which does not depend on the model.
+    """Return a set-up with any model on the deployed instance, for an idle month, which needs no model's figures.
 
     Raises:
         MissingPriceError: the table lacks the instance.
