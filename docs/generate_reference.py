@@ -151,7 +151,7 @@ _PROFILES = """
 
 
 def settings_page() -> str:
-    """Every variable, section and profile, what else is read, and what `evergreen up` gives its router."""
+    """Return every variable, section and profile, and the variables that `evergreen up` sets for its router."""
     page = _SETTINGS
     for title, kind in (("Flows and command line", Settings), ("Router", RouterSettings)):
         page += f"\n## {title}\n\n| variable | key of evergreen.toml | default | what |\n|---|---|---|---|\n"
@@ -217,7 +217,7 @@ Web pages may call the router from the origins in `EVERGREEN_CORS_ORIGINS`. The 
 
 
 def command_page() -> str:
-    """Return every command with its options, those of a group in their group alone."""
+    """Return every command with its options; commands of a group are listed in their group only."""
     command = cast(Any, typer.main.get_command(app))
     command.commands = {name: each for name, each in command.commands.items() if not each.hidden}
     page = get_docs_for_click(obj=command, ctx=typer.Context(command), name="evergreen")
@@ -225,7 +225,7 @@ def command_page() -> str:
 
 
 def api_page() -> str:
-    """Every route of the router."""
+    """Return every route of the router."""
     unused = cast(Any, None)
     limits = RouterTuning()
     bodies = BodiesByTask(max_text_chars=limits.max_text_chars, max_instances=limits.max_instances)
@@ -251,7 +251,7 @@ def api_page() -> str:
 
 
 def _fields(api: dict[str, Any], operation: dict[str, Any]) -> str:
-    """Return the fields of body and answer, where the document says it, and an example."""
+    """Return the fields of body and answer, if the document has them, and an example."""
     page = ""
     if asked := _json_of(operation.get("requestBody", {})):
         kinds = _kinds(api, asked["schema"])
@@ -292,7 +292,7 @@ def _named(api: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rows(api: dict[str, Any], kind: dict[str, Any], inside: str = "") -> list[tuple[str, bool, str]]:
-    """Name, whether it is needed, and what it is: of each field, and of each field in it."""
+    """Return (name, True if required, description) of each field and of the fields inside it."""
     found = []
     for name, field in kind["properties"].items():
         deeper = next((_named(api, each) for each in (field, field.get("items", {})) if "$ref" in each), None)
@@ -313,7 +313,7 @@ def _what(field: dict[str, Any], deeper: dict[str, Any]) -> str:
 
 
 def licence_page() -> str:
-    """Every package of requirements.txt with its licence, and what is shipped inside."""
+    """Return every package of requirements.txt with its licence, and the shipped files with theirs."""
     page = "# Licences\n\nEvergreen is under Apache-2.0 (LICENSE). It installs:\n\n"
     page += "| package | version | licence |\n|---|---|---|\n"
     for line in (REFERENCE.parents[1] / "requirements.txt").read_text(encoding="utf-8").splitlines():

@@ -1,10 +1,10 @@
 """Insert measured figures and tables into the documents: `make reference`, or `docs/insert_figures.py [--check]`.
 
-docs/figures.toml names each figure and the row of benchmarks/results that holds it. A page shows the figure NAME
-between the comments `<!-- figure NAME -->` and `<!-- end -->`; this script writes what is between them. For tables,
-docs/tables.toml does the same between `<!-- table NAME -->` and `<!-- end -->`. A figure needs its row; a table shows
-"not measured yet" where a row or a whole result is missing. `--check` changes nothing and ends with 1 if a page is out
-of date.
+docs/figures.toml has each figure's name and its row of benchmarks/results. A page shows the figure NAME between the
+comments `<!-- figure NAME -->` and `<!-- end -->`; this script writes the text between them. Tables are defined in
+docs/tables.toml and written between `<!-- table NAME -->` and `<!-- end -->`. A figure needs its row; a table shows
+"not measured yet" if a row or a whole result is missing. `--check` changes nothing and exits with 1 if a page is out of
+date.
 """
 
 import argparse
@@ -25,7 +25,7 @@ _NO_SPREAD = re.compile(r" \((\S+) to \1\)")
 
 
 def read_result(root: Path, name: str) -> dict[str, Any] | None:
-    """Return a result of benchmarks/results; None where it was not measured yet."""
+    """Return a result of benchmarks/results; None if it was not measured yet."""
     path = root / "benchmarks" / "results" / f"{name}.json"
     result: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     return result
@@ -35,9 +35,9 @@ def rows_of(result: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> Sequ
     """Return the rows of a result that have a case, metric and peer.
 
     Args:
-        result: of a benchmark; None: not measured yet.
+        result: result of a benchmark; None: not measured yet.
         wanted: `metric`, `case` and, for a row of a peer, `peer`, the start of its name. A case is a pattern of
-            `fnmatch`, or a list of patterns, of which the first counts that has rows.
+            `fnmatch`, or a list of patterns; the first pattern that has rows is used.
     """
     cases = [wanted["case"]] if isinstance(wanted["case"], str) else wanted["case"]
     named = [
@@ -52,15 +52,15 @@ def rows_of(result: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> Sequ
 
 
 def figure(root: Path, wanted: Mapping[str, Any]) -> str:
-    """Return a figure as the documents show it.
+    """Return a figure in the form that the documents show.
 
     Args:
-        root: of the repository.
+        root: root of the repository.
         wanted: `result` (name of the file), the fields that `rows_of` takes, and `show` (a format of the row's fields,
             such as "{value:.1%}").
 
     Raises:
-        ValueError: not exactly one row fits.
+        ValueError: no row fits, or more than one.
     """
     rows = rows_of(read_result(root, wanted["result"]), wanted)
     if len(rows) != 1:
@@ -72,11 +72,12 @@ def table(root: Path, wanted: Mapping[str, Any]) -> str:
     """Return a table as Markdown, with a line for each result that names its command, machine, date and commit.
 
     Args:
-        root: of the repository.
+        root: root of the repository.
         wanted: `what` (head of the first column), `columns` (each with `head`), `rows` (each with `what`). A cell has
-            the fields that `figure` takes, from the table, the row and the column, of which the last one counts. The
-            case of a column may hold the row's as "{case}". `show` may also use {target}: the target and whether it
-            was met. `command` measures a result that is missing; by default `make benchmark-RESULT`.
+            the fields that `figure` takes. They come from the table, the row and the column; a field of the column
+            overrides one of the row, which overrides one of the table. The case of a column may contain the row's case
+            as "{case}". `show` may also use {target}: the target, and the result of the comparison with it. `command`
+            measures a missing result; by default `make benchmark-RESULT`.
     """
     columns: Sequence[Mapping[str, Any]] = wanted["columns"]
     lines, results = [_line([wanted["what"], *(column["head"] for column in columns)])], dict[str, Any]()
@@ -97,7 +98,7 @@ def table(root: Path, wanted: Mapping[str, Any]) -> str:
 
 
 def _cell(result: Mapping[str, Any], cell: Mapping[str, Any]) -> str | None:
-    """Return the content of a cell; None where its row is missing."""
+    """Return the content of a cell; None if its row is missing."""
     rows = rows_of(result if "rows" in result else None, cell)
     if len(rows) > 1:
         raise ValueError(f"{cell['result']}.json: expected one row of {dict(cell)}, got {len(rows)}")
@@ -124,7 +125,11 @@ def _origin(result: Mapping[str, Any]) -> str:
 
 
 def with_figures(text: str, figures: Mapping[str, str]) -> str:
-    """Return a page with figures and tables in their places; KeyError for a name that neither file has."""
+    """Return a page with its figures and tables.
+
+    Raises:
+        KeyError: a name is in neither file.
+    """
     return _SHOWN.sub(lambda found: found[1] + figures[found[2]] + found[4], text)
 
 

@@ -1,6 +1,6 @@
 """Check that the commit may be released: `python docs/release_check.py`, or `make release-check`.
 
-Says a sentence for everything that stands against it, and ends with 1 if there is one.
+Prints a sentence for each reason against a release, and exits with 1 if there is a reason.
 """
 
 import subprocess
@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def problems(root: Path) -> list[str]:
-    """Return the problems of a release of the tree, a sentence each; empty where nothing does."""
+    """Return the problems of a release of the tree, a sentence each; empty without problems."""
     version = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     changes = (root / "CHANGELOG.md").read_text(encoding="utf-8")
     found = []

@@ -1,8 +1,8 @@
 """Take the pictures of the product's pages beside a running demo: `make pictures`. Needs chromium on the path.
 
-The demo runs in a home of its own, which is deleted afterwards. The console is taken while the A/B test runs and the
-page shows at least two looks at it, the other pages when the demo has ended. The caption in README.md describes the
-committed console.png: check it when the picture changes.
+The demo runs in its own home, which is deleted afterwards. The picture of the console is taken while the A/B test runs
+and the page shows at least two looks at it. The other pictures are taken when the demo has ended. The caption in
+README.md describes the committed console.png: check the caption when the picture changes.
 """
 
 import os
@@ -84,7 +84,7 @@ def take_pictures(into: Path) -> list[Path]:
 
 
 def _console(home: Home) -> dict[str, Any] | None:
-    """Return what the console shows; None before the router answers."""
+    """Return the content of the console; None before the router answers."""
     try:
         shown: dict[str, Any] = httpx.get(f"{home.url('router')}/v1/console", timeout=5.0).raise_for_status().json()
     except httpx.HTTPError:

@@ -1,8 +1,8 @@
 """Commands in documents: found in blocks, code spans and messages, and parsed as their programs parse them.
 
-A command is a call of `evergreen`, `make`, or Python with a module or file of this repository. Its words have to be
-known to the program: command groups and options to Typer's parser, targets and variables to the Makefile, options of
-scripts to their `add_argument` calls. Words in capitals are placeholders. Nothing is run.
+A command is a call of `evergreen`, `make`, or Python with a module or file of this repository. Its words are checked:
+command groups and options by Typer's parser, targets and variables in the Makefile, options of scripts in their
+`add_argument` calls. Words in capitals are placeholders. Nothing is run.
 """
 
 import ast
@@ -69,8 +69,8 @@ class DocumentedCommand:
     Attributes:
         page: path from the root of the repository.
         line: number of its line.
-        text: as the page has it.
-        whole: True for a command to type, False for a mention, which may leave out what is required.
+        text: text of the command in the page.
+        whole: True for a command to type, False for a mention, which may leave out required words.
     """
 
     page: str
@@ -80,7 +80,7 @@ class DocumentedCommand:
 
 
 def pages(root: Path) -> list[Path]:
-    """Return the pages whose commands a reader may type: all but the changelog, which is history."""
+    """Return the pages whose commands a reader may type: all pages except the changelog."""
     rooms = [root / room / "README.md" for room in OURS]
     named = [root / "README.md", root / "CONTRIBUTING.md", root / "absa/models/README.md", *rooms]
     return [*(page for page in named if page.is_file()), *sorted((root / "docs").rglob("*.md"))]
@@ -166,7 +166,7 @@ def calls(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def problems(root: Path, exceptions: dict[str, str]) -> Iterator[str]:
-    """Yield a line for each command that its program would refuse, and for each exception that is none."""
+    """Yield a line for each command that its program would refuse, and for each exception that does not apply."""
     unused = dict(exceptions)
     for command in documented_commands(root):
         unused.pop(command.text, None)
@@ -178,8 +178,8 @@ def problems(root: Path, exceptions: dict[str, str]) -> Iterator[str]:
 
 
 def problem(root: Path, program: str, words: Sequence[str], *, whole: bool) -> str | None:
-    """Return the sentence of the program that refuses these words, None if it takes them."""
-    words = [word.strip("[]") for word in words if word != "..."]  # of a synopsis
+    """Return the program's sentence that refuses these words; None if the program accepts them."""
+    words = [word.strip("[]") for word in words if word != "..."]  # brackets and dots of a synopsis
     if program == "make":
         return _make_problem(root, words)
     if program == "python":
@@ -276,13 +276,13 @@ def _evergreen_problem(words: Sequence[str], *, whole: bool) -> str | None:
 
 
 def _completed(command: Any, context: typer.Context, words: list[str]) -> list[str]:
-    """Return the words of a mention with a value for its last option, where that takes one."""
+    """Return the words of a mention, with a value for its last option if this option takes one."""
     takes = (each for each in command.get_params(context) if words[-1] in each.opts and not each.is_flag)
     return [*words, "VALUE"] if any(takes) else words
 
 
 def _check_value(parameter: Any, context: typer.Context, given: Any) -> None:
-    """Raise the refusal of a value that is no placeholder: of its type, or of its range."""
+    """Raise the refusal of a value that has the wrong type or is out of range, unless it is a placeholder."""
     listed = list(given) if isinstance(given, list | tuple) else [given]
     if any(isinstance(each, bool) or _PLACEHOLDER.match(str(each)) for each in listed):
         return
@@ -315,7 +315,7 @@ def _make_problem(root: Path, words: Sequence[str]) -> str | None:
 
 
 def _python_problem(root: Path, words: Sequence[str]) -> str | None:
-    """Return the refusal of a module or file of this repository; other modules are not looked at."""
+    """Return the refusal of a module or file of this repository; other modules are not checked."""
     if words[:2] == ["-m", "benchmarks"] and len(words) > 2:
         name, options = words[2], words[3:]
         files = [*(root / "benchmarks").rglob(f"{name}.py")]
@@ -338,7 +338,7 @@ def _python_problem(root: Path, words: Sequence[str]) -> str | None:
 
 @cache
 def _script_options(root: Path, file: Path) -> frozenset[str]:
-    """Return the options that a script declares, or that the functions declare that it imports for it."""
+    """Return the options that are declared by a script, or by functions that the script imports for this."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add_argument":

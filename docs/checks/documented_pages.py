@@ -1,7 +1,8 @@
-"""Pages that a reader can follow, and how each of their commands is run: values for placeholders, or why it is not run.
+"""Pages that a reader can follow, and the steps that run their commands, with values for placeholders.
 
-Commands that no step names are run as they are. A step applies to the commands that its pattern is found in; the
-first one counts, those of the page before the common ones. `before` is what the reader has done by then.
+A step applies to the commands in which its pattern is found. The first matching step counts; steps of the page come
+before the common steps. A command without a step is run unchanged. `before` has the actions of the reader before the
+command.
 """
 
 import re
@@ -16,15 +17,15 @@ _DEADLINE_S: Final = 240.0
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """Way to run the commands that a pattern is found in.
+    """Way to run the commands in which a pattern is found.
 
     Attributes:
         match: pattern.
         before: shell commands that run first; they have to succeed.
-        not_run: reason why it is not run; empty: it is run.
+        not_run: reason why the command is not run; empty: it is run.
         foreground: pattern of the output after which the reader goes on while the command runs; empty: it ends.
         codes: exit codes that the page names as results.
-        installs: True for a command that downloads packages, which runs with --install alone.
+        installs: True for a command that downloads packages; it runs with --install only.
     """
 
     match: str
@@ -40,10 +41,10 @@ class Page:
     """Page, run from its first command to its last in one folder.
 
     Attributes:
-        path: from the root of the repository.
-        steps: of its commands.
-        values: patterns and what a reader puts in their place; shell variables of `before` may be named.
-        spans: commands of its text and tables that are run after its blocks.
+        path: path from the root of the repository.
+        steps: steps for its commands.
+        values: patterns and the values that a reader puts in their place; shell variables of `before` may be used.
+        spans: commands in its text and tables; they are run after its blocks.
     """
 
     path: str
@@ -54,12 +55,12 @@ class Page:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedCommand:
-    """Command of a page as it is run.
+    """Command of a page, ready to run.
 
     Attributes:
-        text: as the page has it.
-        typed: with values for its placeholders.
-        step: how it is run.
+        text: text of the command in the page.
+        typed: the text with values for its placeholders.
+        step: step that runs it.
         block: number of its block; the last for spans.
         section: heading above it.
         deadline_s: seconds that it may take.
@@ -291,7 +292,7 @@ def without_comment(text: str) -> str:
 
 
 def unused(page: Page, commands: list[PlannedCommand]) -> list[str]:
-    """Return the steps and values of a page that no command of it has: the page has changed."""
+    """Return the steps and values that match no command of a page, because the page has changed."""
     stale = [each.match for each in page.steps if not any(each is command.step for command in commands)]
     texts = [command.text for command in commands]
     return stale + [pattern for pattern, _ in page.values if not any(re.search(pattern, text) for text in texts)]

@@ -142,7 +142,7 @@ def _sources(root: Path, folders: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 def _imports(root: Path) -> dict[str, set[str]]:
     """Return the modules that each product module imports."""
-    # In a process of its own: this one may have loaded the rooms of another checkout.
+    # In a separate process, because this process may have loaded the rooms of another checkout.
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-c", _GRAPH, *ROOMS],
         cwd=root,  # which `-c` looks in first

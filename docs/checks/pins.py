@@ -1,7 +1,7 @@
 """Requirements files of `make pins`: each part of pyproject.toml with the versions of uv.lock.
 
-uv exports the whole lock, with a marker where a package is for some machines only. This picks the packages of each
-part, which uv cannot: one extra alone, without the project's other dependencies.
+uv exports the whole lock, with a marker for each package that only some machines need. This script selects the packages
+of each part. uv cannot export one extra without the project's other dependencies.
 """
 
 import re
@@ -30,7 +30,7 @@ PYTHONS = ("3.11.0", "3.11.5", "3.12.0", "3.13.0")  # where markers change
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Extras or a dependency group of pyproject.toml, and the oldest Python that it is for."""
+    """Extras or a dependency group of pyproject.toml, and the oldest supported Python."""
 
     extras: tuple[str, ...] = ()
     group: str | None = None
@@ -49,7 +49,7 @@ FILES = {
 
 
 def packages(lock: Mapping[str, Any], part: Part) -> set[str]:
-    """Return the names of all packages that a part needs on any machine, without those of a build of torch."""
+    """Return the names of all packages that a part needs on any machine, without packages of a build of torch."""
     entries: dict[str, list[dict[str, Any]]] = {}
     for entry in lock["package"]:
         entries.setdefault(entry["name"], []).append(entry)
@@ -74,7 +74,7 @@ def packages(lock: Mapping[str, Any], part: Part) -> set[str]:
 def lines(exported: Iterable[str], names: set[str], python: str) -> list[str]:
     """Return the exported lines of some packages, for Python from a version to 3.13 on Linux and macOS.
 
-    A marker stays where some of these machines need the package and others do not.
+    A marker stays if only some of these machines need the package.
     """
     kept = []
     for line in exported:
@@ -92,12 +92,12 @@ def machines(python: str) -> list[dict[str, str]]:
 
 
 def needs(marker: str, machine: dict[str, str]) -> bool:
-    """Return True if a marker, or its absence, asks for a package on a machine."""
+    """Return True if a package is needed on a machine; without a marker it is always needed."""
     return not marker or Marker(marker).evaluate(machine)
 
 
 def main() -> int:
-    """Write every file anew from uv.lock."""
+    """Write every file again from uv.lock."""
     uv = Path(sys.executable).with_name("uv")
     command = [str(uv), "export", "--frozen", "--all-extras", "--all-groups", "--no-emit-project"]
     quiet = ["--quiet", "--no-hashes", "--no-annotate", "--no-header"]

@@ -18,7 +18,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("absa", "flows", "serving", "monitoring", "infra")
-TOOLS = ("tests", "benchmarks", "docs")  # their docstrings open as the product's do; other rules are for the product
+TOOLS = ("tests", "benchmarks", "docs")  # of the rules only those for first words apply to them
 HERE = Path("docs/checks")
 MAX_WORDS, MAX_CHARACTERS = 8, 60  # of a test name
 
@@ -77,7 +77,7 @@ _CODE = re.compile(r"(`+)[^`]+?\1|<!--.*?-->|(?<=\])\([^)\s]*\)", re.DOTALL)
 
 
 def prose_blocks(text: str, *, cells: bool = False) -> Iterator[tuple[int, str]]:
-    """Yield paragraphs without code and the line that each starts on; with `cells`, each item and cell by itself."""
+    """Yield paragraphs without code and the line of their start; with `cells`, yield items and cells separately."""
     text = _FENCE.sub(lambda found: "\n" * found[0].count("\n"), text)
     text = _CODE.sub(lambda found: "`" + "\n" * found[0].count("\n") + "`", text)
     line = 1
@@ -126,7 +126,7 @@ def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def docstring_findings(root: Path) -> Iterator[Finding]:
-    """Yield what ruff's D rules find, with the settings in pyproject.toml."""
+    """Yield the findings of ruff's D rules, with the settings in pyproject.toml."""
     command = [Path(sys.executable).parent / "ruff", "check", "--select", "D,D401", "--ignore", "D105,D107"]
     command += ["--output-format", "json", *ROOMS]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)  # noqa: S603

@@ -1,6 +1,6 @@
 """Actions of a reader between two documented commands: `python -m docs.checks.reader_actions NAME WORDS...`.
 
-They stand for what a page leaves to the reader: files of labelled rows, live traffic, labels filled in, a key copied.
+They replace actions that a page leaves to the reader: provide labelled rows, send traffic, fill in labels, copy a key.
 """
 
 import csv
@@ -53,7 +53,7 @@ def feedback_key() -> None:
 
 
 def field(name: str) -> None:
-    """Print a field of the JSON that the command before printed."""
+    """Print a field of the JSON that the previous command printed."""
     sys.stdout.write(str(json.loads(Path(os.environ["LAST"]).read_text(encoding="utf-8"))[name]))
 
 

@@ -53,7 +53,7 @@ exit $code
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Result of a command: ran, failed, or why it was not run."""
+    """Result of a command: ran, failed, or the reason why it was not run."""
 
     page: str
     command: str
@@ -65,7 +65,7 @@ class Row:
 
 @dataclass
 class ReaderShell:
-    """Shell of one reader: exported variables and the folder stay from command to command."""
+    """Shell of one reader. Exported variables and the working folder stay the same from command to command."""
 
     folder: Path
     environment: dict[str, str]
@@ -73,7 +73,7 @@ class ReaderShell:
     running: list[tuple[PlannedCommand, subprocess.Popen[bytes]]] = field(default_factory=list)
 
     def run(self, command: str, *, deadline_s: float) -> tuple[int | None, str]:
-        """Run a command to its end; gives its exit code, None after the deadline, and its output."""
+        """Run a command to its end; return its exit code (None after the deadline) and its output."""
         output = self.work / "output"
         process = self._start(command, output)
         try:
@@ -86,7 +86,7 @@ class ReaderShell:
         return code, said
 
     def stay(self, planned_command: PlannedCommand, command: str) -> tuple[int | None, str]:
-        """Start a command that stays; gives 0 once its output has what the reader waits for, else as `run`."""
+        """Start a command that keeps running; return 0 once its output has the awaited text, else see `run`."""
         output = self.work / f"output-{len(self.running)}"
         process = self._start(command, output)
         until = time.monotonic() + _READY_S
@@ -102,7 +102,7 @@ class ReaderShell:
         return None, said
 
     def end(self, *, before: PlannedCommand | None) -> Iterator[tuple[PlannedCommand, int | None]]:
-        """End commands that stay, as Ctrl-C does, before the next command of their block or the next section."""
+        """End running commands like Ctrl-C, before the next command of their block or the next section."""
         for each in [*self.running]:
             stays, process = each
             if before is None or before.block == stays.block or before.section != stays.section:
@@ -126,7 +126,7 @@ class ReaderShell:
 
 
 def _end(process: subprocess.Popen[bytes]) -> int | None:
-    """End a command and what it started, as Ctrl-C does; gives its exit code, None where it had to be killed."""
+    """End a command and its child processes like Ctrl-C; return its exit code, None if it had to be killed."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGINT)
         try:
@@ -139,7 +139,7 @@ def _end(process: subprocess.Popen[bytes]) -> int | None:
 
 
 def run_page(page: Page, folder: Path, environment: dict[str, str], *, installs: bool) -> Iterator[Row]:
-    """Run the commands of a page in their order; yields a row for each, and one for each preparation that failed."""
+    """Run the commands of a page in their order; yield a row per command and per failed preparation."""
     text = (folder / page.path).read_text(encoding="utf-8")
     commands = planned(page, [*blocks(page.path, text)])
     for each in unused(page, commands):
@@ -212,7 +212,7 @@ def fresh_clone(*, installs: bool) -> Iterator[tuple[Path, dict[str, str]]]:
 
 
 def _free_ports() -> dict[str, str]:
-    """Return the variables that give each part a port of its own: other systems of this machine take the usual ones."""
+    """Return the variables that give each part its own port, because other systems may use the default ports."""
     drawn = random.SystemRandom().sample(_PORTS, 40)
     free = (port for port in drawn if port_is_free("127.0.0.1", port))
     return {f"EVERGREEN_{part.upper()}_PORT": str(port) for part, port in zip(PARTS, free, strict=False)}
@@ -252,7 +252,7 @@ def _kill_all(mark: str) -> None:
 
 
 def _lines(row: Row) -> Iterator[str]:
-    """Yield the row of the table, and the end of the output where the command failed."""
+    """Yield the row of the table, and the end of the output if the command failed."""
     command = row.command if len(row.command) <= _SHOWN_LETTERS else f"{row.command[: _SHOWN_LETTERS - 3]}..."
     yield f"{command:<{_SHOWN_LETTERS}} | {row.result} | {row.seconds:.1f}"
     if row.result == "failed":
@@ -260,7 +260,7 @@ def _lines(row: Row) -> Iterator[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the pages and print the table; gives the exit code."""
+    """Run the pages and print the table; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m docs.checks.run_documented_commands", description=__doc__)
     parser.add_argument(
         "pages", nargs="*", metavar="PAGE", help="Pages to run (default: all), such as docs/tutorial.md."
