@@ -1,4 +1,4 @@
-"""The deployments: `python -m flows.deployments` runs them, by itself or as the worker of a Prefect work pool."""
+"""Deployments: `python -m flows.deployments` serves them, or runs as the worker of a Prefect work pool."""
 
 import signal
 import subprocess
@@ -37,14 +37,14 @@ from flows.promotion.promote_flow import promote
 from flows.promotion.take_over import take_over
 from flows.training.training_flow import continuous_training
 
-_OWN_SLUG: Final = "evergreen-"  # starts the name of a schedule that the settings make
+_OWN_SLUG: Final = "evergreen-"  # prefix of the names of schedules that the settings make
 _TRAINING_TIMES: Final = {"nightly": "0 2 * * *", "weekly": "0 2 * * 0"}  # cron, UTC
-_PACKAGE_OF: Final = {"process": "prefect", "ecs": "prefect-aws"}  # whose worker it is
+_PACKAGE_OF: Final = {"process": "prefect", "ecs": "prefect-aws"}  # package with the worker of each kind
 _WATCH_EVERY_S: Final = 60.0
 
 
 def own_schedules(settings: Settings) -> dict[str, list[Schedule]]:
-    """Return the schedules that the settings make, by deployment: the monitor's and the training's."""
+    """Return the schedules that the settings make for monitor and training, by deployment."""
     found: dict[str, list[Schedule]] = {}
     if settings.schedule_monitor:
         window = timedelta(seconds=settings.window_s)
@@ -56,10 +56,10 @@ def own_schedules(settings: Settings) -> dict[str, list[Schedule]]:
 
 
 def users_schedules(settings: Settings) -> dict[str, list[DeploymentScheduleCreate]]:
-    """Remove the schedules that the settings no longer make, and return those of users, by deployment.
+    """Remove the schedules that the settings no longer make, and return the schedules of users, by deployment.
 
-    Serving the deployments replaces a user's schedules otherwise. Of the monitor, intervals without a name are those of
-    an earlier release.
+    Without this, serving the deployments would replace a user's schedules. The monitor's intervals without a name come
+    from an earlier release.
     """
     own, found = own_schedules(settings), dict[str, list[DeploymentScheduleCreate]]()
     with get_client(sync_client=True) as client:
@@ -83,9 +83,9 @@ def users_schedules(settings: Settings) -> dict[str, list[DeploymentScheduleCrea
 def deployments(
     settings: Settings, users: Mapping[str, Sequence[DeploymentScheduleCreate]] = MappingProxyType({})
 ) -> list[Any]:
-    """Every deployment of the platform.
+    """Return every deployment of the platform.
 
-    One training and one promotion run at a time; the monitor runs once a window. The verdict record, not an event,
+    One training and one promotion run at a time; the monitor runs once per window. The verdict record, not an event,
     decides about a retraining.
 
     Args:
@@ -102,7 +102,7 @@ def deployments(
 
     by_module = (
         EntrypointType.MODULE_PATH if settings.work_pool else EntrypointType.FILE_PATH
-    )  # code is installed there
+    )  # the code is installed on the machines of the pool
     one_waits = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
     return [
         continuous_training.to_deployment(
@@ -141,12 +141,12 @@ def deployments(
 
 
 def job_template(known: dict[str, Any], kind: str, variables: dict[str, Any]) -> dict[str, Any]:
-    """Return the base job template of a work pool: Prefect's own for its kind, with defaults of ours.
+    """Return the base job template of a work pool: Prefect's template for its kind, with our defaults.
 
     Args:
-        known: Prefect's collection of worker types, as its server gives it.
+        known: Prefect's collection of worker types, from its server.
         kind: process or ecs.
-        variables: the default of each variable that is set.
+        variables: default of each variable that is set.
 
     Raises:
         PermanentError: the template has no variable of that name.
@@ -164,7 +164,7 @@ def job_template(known: dict[str, Any], kind: str, variables: dict[str, Any]) ->
 
 
 def ensure_pool(settings: Settings) -> None:
-    """Make the work pool, or bring its variables up to date."""
+    """Create the work pool, or update its variables."""
     with get_client(sync_client=True) as client:
         known = client.request(
             "GET", "/collections/views/{view}", path_params={"view": "aggregate-worker-metadata"}
@@ -186,7 +186,7 @@ def ensure_pool(settings: Settings) -> None:
 
 
 def work(settings: Settings) -> None:
-    """Put the deployments into the work pool and be its worker until it ends, where this Python can be one."""
+    """Add the deployments to the work pool, and run as its worker if the worker's package is installed."""
     ensure_pool(settings)
     deploy(
         *deployments(settings, users_schedules(settings)),
@@ -209,9 +209,9 @@ def work(settings: Settings) -> None:
 
 
 def look_around(services: Services, dead: DeadRuns, silence: SilenceWatch, announcer: Announcer) -> list[str]:
-    """Free what dead runs hold, continue experiments, report a silent monitor, announce records and trainings.
+    """Free the slots of dead runs, continue experiments, report a silent monitor, announce records and trainings.
 
-    Each look is independent: where one fails, the others are still taken.
+    The four tasks are independent: if one fails, the others are still done.
     """
     looks: list[tuple[str, Callable[[], list[str]]]] = [
         ("dead runs", dead.look),
@@ -227,13 +227,13 @@ def _looked(name: str, look: Callable[[], list[str]]) -> list[str]:
         return look()
     except (EvergreenError, OSError) as error:
         return [f"{name} could not be looked at: {error}"]
-    except Exception as error:  # a thread of the worker goes on: it looks again in a minute
+    except Exception as error:  # the worker's thread goes on and tries again in a minute
         frames = "".join(traceback.format_tb(error.__traceback__)).splitlines()  # no message: it could quote a text
         return [f"{name} could not be looked at: {type(error).__name__}", *frames]
 
 
 def keep_watch(services: Services, dead: DeadRuns, silence: SilenceWatch, announcer: Announcer) -> None:
-    """Look around once a minute. Never returns."""
+    """Call `look_around` once a minute. Never returns."""
     while True:
         time.sleep(_WATCH_EVERY_S)
         for sentence in look_around(services, dead, silence, announcer):
@@ -241,9 +241,9 @@ def keep_watch(services: Services, dead: DeadRuns, silence: SilenceWatch, announ
 
 
 def keep_packages(services: Services) -> None:
-    """Copy the packages of an earlier release, then once a minute those that routers lack. Never returns.
+    """Copy the packages of an earlier release, then once a minute the packages that routers lack. Never returns.
 
-    In a thread of its own: an MLflow that does not respond must hold up nothing else.
+    Runs in its own thread, so that an MLflow that does not respond delays nothing else.
     """
     active = False
     while True:

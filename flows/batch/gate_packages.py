@@ -27,7 +27,7 @@ _RESULTS: Final = {"pass": "passed", "hold": "open", "fail": "failed", "info": "
 
 @dataclass(frozen=True, kw_only=True)
 class GatedPair:
-    """Verdict on a candidate. `candidate` and `champion` are names for readers, `rows_from` names the rows."""
+    """Verdict on a candidate. `candidate` and `champion` are names to show, `rows_from` is the origin of the rows."""
 
     candidate: str
     champion: str
@@ -99,7 +99,7 @@ def gate_packages(services: Services, candidate: str, champion: str, *, data: Pa
             established rows, and so do all rows if the champion's snapshot is unknown.
 
     Raises:
-        PermanentError: a version is unknown, the two are of different tasks, or there are no rows.
+        PermanentError: a version is unknown, the packages have different tasks, or there are no rows.
         IntegrityError: a package is broken.
         InvalidDataError: the file cannot be read.
     """

@@ -24,7 +24,7 @@ def predict_text(services: Services, text: str, phrase: str | None) -> TextAnswe
 
     Args:
         services: ledger and packages.
-        text: to label.
+        text: text to label.
         phrase: aspect or topic; None if the task has none.
 
     Raises:

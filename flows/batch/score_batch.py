@@ -85,8 +85,8 @@ def score_batch(
 def find_version(services: Services, model: str | None) -> tuple[ModelPackage, str]:
     """Return the package of models:/NAME@champion, @challenger, models:/NAME/<version>, or of a folder.
 
-    NAME is the home's task; a `model` of None is its champion. The ledger resolves an alias, so it always names the
-    active version, whatever MLflow shows.
+    NAME is the home's task; a `model` of None is its champion. The ledger resolves an alias, so the result is the
+    active version even if MLflow's alias is outdated.
 
     Raises:
         PermanentError: alias or version is unknown.

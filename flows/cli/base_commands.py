@@ -1,4 +1,4 @@
-"""`evergreen pretrain` and what `--encoder` names: bases in HOME/bases, each under the digest of what it is made of."""
+"""Bases of `evergreen pretrain` and `--encoder`, in HOME/bases, each under the digest of its input."""
 
 import time
 from collections import Counter
@@ -22,14 +22,14 @@ def make_base(
     budget_s: float | None,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[Path, bool]:
-    """Make a base from labelled files, or find the one that they gave before.
+    """Make a base from labelled files, or find the base that equal files gave before.
 
     Returns:
-        Its folder, named by its digest, and whether it was made now.
+        Folder of the base, named by its digest, and True if the base was made now.
 
     Raises:
         InvalidDataError: a file cannot be used.
-        NotFoundError: the base model to start from is not there.
+        NotFoundError: the base model to start from does not exist.
     """
     import polars as pl
 
@@ -80,12 +80,12 @@ def make_base(
 
 
 def named_base(services: Services, name: str) -> str:
-    """Return `base_model` for a base's digest or the start of one, a folder, or a name that a hub knows.
+    """Return `base_model` for a base's digest or the start of one, a folder, or a name on a hub.
 
-    A hub's name gets the commit that it stands for now.
+    A name on a hub gets the commit that the name has now.
 
     Raises:
-        NotFoundError: it is none of these.
+        NotFoundError: `name` is none of these.
     """
     from absa.modeling.folders import find_base, pin_base
     from absa.training.pretrain import bases_in

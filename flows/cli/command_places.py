@@ -1,4 +1,4 @@
-"""Places of the commands: twelve in front in the order of a day, the others in groups."""
+"""Places of the commands: twelve on the first page in the order of a day, the others in groups."""
 
 import copy
 from collections.abc import Mapping
@@ -25,18 +25,18 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "lab": ("demo", "simulate", "shadow", "insights", "pretrain", "distill", "capacity", "cost"),
     "admin": ("config", "doctor", "ledger", "retrain", "export", "gate"),
 }
-"""Commands that are in a group; each also works without the group's name, as in earlier releases."""
+"""Commands that are in a group. Each also works without the group's name, as in earlier releases."""
 
 
 def _member(group: str, name: str, command: Any) -> Any:
-    """Return a copy of a command whose example calls it in the group."""
+    """Return a copy of a command with an example that includes the group's name."""
     member = copy.copy(command)
     member.epilog = str(command.epilog).replace(f"evergreen {name}", f"evergreen {group} {name}")
     return member
 
 
 class DayGroup(TyperGroup):
-    """Group of all commands: shows the front ones under their headings, hides the others, and prints their results."""
+    """Group of all commands. It shows the first page under headings, hides other commands, and prints results."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -60,6 +60,6 @@ class DayGroup(TyperGroup):
                 raise typer.Exit(result.code)
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # noqa: ARG002
-        """Return the names of the front page in its order, then the others."""
+        """Return the names of the first page in its order, then the others."""
         first = [name for names in FRONT.values() for name in names if name in self.commands]
         return [*first, *(name for name in self.commands if name not in first)]

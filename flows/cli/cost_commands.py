@@ -216,7 +216,7 @@ def _trace(name: str) -> "Trace":
     """Return a shipped trace by name, or a file.
 
     Raises:
-        ValueError: it is not a trace.
+        ValueError: the name or file is not a trace.
     """
     from infra.capacity.trace import read_trace, shipped_traces
 
@@ -225,7 +225,7 @@ def _trace(name: str) -> "Trace":
 
 
 def _refresh(path: Path) -> None:
-    """Ask AWS and write the table.
+    """Request prices from AWS and write the table.
 
     Raises:
         UnavailableError: AWS cannot be reached or refuses.

@@ -156,7 +156,7 @@ def _comparison(
 
 
 def contest_lines(found: "Contest", span: "ReplayedSpan", *, training_s: float) -> Iterator[str]:
-    """Lines of a comparison: its basis, and a row per rhythm. `training_s` is the time of one training."""
+    """Yield the lines of a comparison: its basis, and a row per rhythm. `training_s`: seconds of one training."""
     yield (
         f"{found.windows} windows of {span.window_s:g} s from {iso(span.start)[:16]} to {iso(span.end)[:16]}, "
         f"{found.labels:,} labels{'; stopped by --minutes' if found.cut else ''}"
@@ -214,7 +214,7 @@ def _time(name: str, text: str | None) -> datetime | None:
 
 
 def _digests(services: Services) -> Mapping[str, str]:
-    """Return the digest of each version that the ledger knows: its last record names all of them."""
+    """Return the digest of each version in the ledger. The last record lists all versions."""
     head = services.ledger.head()
     return {} if head is None else head.versions
 

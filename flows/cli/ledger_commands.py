@@ -1,4 +1,4 @@
-"""Commands of the active state: the ledger, its projection to aliases, and a running shadow."""
+"""Commands about the active state: the ledger, its projection to aliases, and a running shadow."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ def show_ledger(services: Services, action: str, at: str | None) -> CommandResul
     """Return the result of `evergreen ledger`.
 
     Raises:
-        PermanentError: an unknown action or an unreadable time.
+        PermanentError: the action is unknown, or the time cannot be read.
     """
     if action not in _ACTIONS:
         raise PermanentError(f"evergreen ledger: expected {', '.join(_ACTIONS)}, got {action!r}")
@@ -85,8 +85,8 @@ def show_shadow(services: Services, gain: float, export: Path | None, count: int
     """Return lines: the comparison of challenger and champion in shadow, and the number of labels for a decision.
 
     Args:
-        services: the world.
-        gain: the difference of right answers that is to be found, as a share.
+        services: ports.
+        gain: smallest difference in the share of right answers to find, 0 to 1.
         export: file for the rows whose labels help most.
         count: approximate number of these rows.
 
@@ -141,10 +141,11 @@ def _labels_needed(report: "ShadowReport", gain: float) -> str:
 def labels_saved(services: Services, *, gain: float = 0.03) -> list[str]:
     """Return one line per challenger in shadow: the number of labels that decide about it.
 
-    A line compares labels of disagreements in shadow with labels of an A/B test. No challenger in shadow: no line.
+    A line compares the number of labels of disagreements in shadow with that of an A/B test. Without a challenger in
+    shadow there is no line.
 
     Args:
-        services: the world.
+        services: ports.
         gain: smallest difference in the share of right answers to find, 0 to 1.
     """
     from flows.promotion.running_experiment import running, shadow_report

@@ -192,8 +192,8 @@ def monitor_result(
 
     Args:
         found: result of the monitor's flow.
-        served: whether a server shows the report now.
-        training: result of the retraining that ran here; None where none did.
+        served: True if a server shows the report now.
+        training: result of the retraining that ran here; None if none did.
     """
     judged, shown_later = Window.parse(found["window"]), ", which Evidently shows once `evergreen up` runs"
     meaning, following = _MEANING[found["verdict"]]
@@ -226,7 +226,7 @@ def monitor_result(
 
 
 def _monitor_alone(services: Services, window: Window | None, *, retrain: bool) -> CommandResult[MonitorFacts]:
-    """Judge a window, the last whole one by default, and run the retraining that is due in this process."""
+    """Judge a window, by default the last whole one, and run a due retraining in this process."""
     from flows.monitoring.monitor_window import MonitorRequest, last_window, monitor_window
     from flows.training.requested_training import run_training
     from flows.training.run_progress import shown
@@ -268,11 +268,11 @@ def serve_command(
     for sentence in replace_taken_ports(settings, ["router"]):
         say(sentence, err=True)
     services = build_services(embedded=True)
-    services.check_task(data=False)  # polars is no part of what a router needs
+    services.check_task(data=False)  # a router does not need polars
     for sentence in services.copy_packages(active=True):
         say(sentence, err=True)
     began = time.monotonic()
-    links = {"EVERGREEN_LINKS": "{}"}  # to servers that do not run
+    links = {"EVERGREEN_LINKS": "{}"}  # links would point to servers that do not run
     environment = {**links, **settings.sources.variables(), **services.environment}
     with undone_on_interrupt(supervisor), CommandProgress(home.root, "serve") as progress:
         [part] = bring_up(settings, environment, ["router"], on_waiting=waiting_lines(progress))
@@ -288,7 +288,7 @@ def serve_command(
     if champion is None:
         say(f"{_NO_CHAMPION}: `evergreen train FILE` trains one, and the router loads it by itself", err=True)
     say("Ctrl-C stops it", err=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM ends the command like Ctrl-C
     try:
         if not stopped_by_command(supervisor, "router"):
             raise UnavailableError(f"the router stopped unexpectedly; its log: {supervisor.log('router')}")
@@ -319,7 +319,7 @@ def _champion(settings: Settings) -> str | None:
 
 
 def _scored(name: str, scores: Mapping[str, float]) -> str:
-    """Return a label with the scores of all, or with its own where there are many."""
+    """Return a label with the scores of all labels, or with only its own score if there are many labels."""
     if len(scores) > _SHOWN_LABELS:
         return f"{name} ({max(scores.values()):.2f})"
     return f"{name} ({', '.join(scores)}: {', '.join(f'{score:.2f}' for score in scores.values())})"
@@ -332,5 +332,5 @@ def _router_runs(services: Services) -> bool:
 
 
 def _with_router() -> Services:
-    """Return services that know the router's address: of EVERGREEN_ROUTER_URL, or of an existing home."""
+    """Return services with the router's address, from EVERGREEN_ROUTER_URL or an existing home."""
     return open_home(required=Settings.load().router_url is None)

@@ -1,4 +1,4 @@
-"""Servers that a command uses: those of its home that run, and those that the user names."""
+"""Servers that a command uses: running servers of its home, and servers that the user names."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,14 +9,14 @@ from flows.cli.output.command_progress import CommandProgress
 from flows.platform.processes import SERVER_VARIABLES, Supervisor, answers_soon, is_served
 from flows.platform.services import Services
 
-_ANSWER_LIMIT_S = 60.0  # for a server of this home that runs, on a busy machine
+_ANSWER_LIMIT_S = 60.0  # longest wait for a running server of this home, on a busy machine
 
 
 def served_by(services: Services, *names: str) -> list[str]:
-    """Return which of the named servers a command uses, once they are available; it works without the others.
+    """Return the named servers that a command uses, once they are available. The command works without the others.
 
     Raises:
-        UnavailableError: one that the user names is unavailable, or needs a proxy that cannot be used.
+        UnavailableError: a server that the user configured is unavailable, or needs a proxy that cannot be used.
     """
     used = [name for name in names if is_served(services.settings, services.environment, name)]
     require_servers(services, *used)
@@ -24,7 +24,7 @@ def served_by(services: Services, *names: str) -> list[str]:
 
 
 def require_servers(services: Services, *names: str) -> None:
-    """Wait until the named servers are available; one that this home does not run is not waited for. Makes nothing.
+    """Wait until the named servers are available. Does not wait for a server that this home does not run.
 
     Raises:
         UnavailableError: a server is unavailable, or needs a proxy that cannot be used.
@@ -44,7 +44,7 @@ def require_servers(services: Services, *names: str) -> None:
 
 
 def start_in_prefect(services: Services, deployment: str, parameters: Mapping[str, Any]) -> tuple[str, str]:
-    """Start a run of a deployment, and return its id and its page; shows that it waits for a Prefect that just started.
+    """Start a run of a deployment; return its id and page. Shows progress while a started Prefect is not ready.
 
     Raises:
         UnavailableError: Prefect is unavailable, or has no such deployment.

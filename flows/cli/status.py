@@ -33,7 +33,7 @@ _T = TypeVar("_T")
 
 
 class _Readable:
-    """Reader of the parts of a status: a damaged record costs its own part, and adds a sentence."""
+    """Reader of the parts of a status. A damaged record leaves out only its part, and adds a sentence."""
 
     def __init__(self) -> None:
         self.unreadable: list[str] = []
@@ -49,7 +49,7 @@ class _Readable:
 
 
 def status_facts(services: Services) -> StatusFacts:
-    """Return the status as JSON has it. Reads lake, ledger and home; aliases are checked where MLflow answers."""
+    """Return the facts of the status, from lake, ledger and home. Aliases are checked if MLflow is available."""
     settings, readable = services.settings, _Readable()
     followed = readable(lambda: _records(services), None)
     records = followed or ()
@@ -143,7 +143,7 @@ def _dropped(records: Sequence[LedgerRecord]) -> dict[str, Any] | None:
 
 
 def _training(services: Services) -> dict[str, Any] | None:
-    """Return the training that runs in this home: its file is fresh and names no end."""
+    """Return the training that runs in this home: its progress file is recent and has no end."""
     folder = services.settings.root / "jobs"
     found = read_progress(folder, since=0.0)
     if found is None or found.phase == "finishing":
@@ -155,7 +155,7 @@ def _training(services: Services) -> dict[str, Any] | None:
 
 
 def _retraining(services: Services) -> dict[str, Any] | None:
-    """Return the labels that a retraining has and needs, and the gain that its gate sees; None without a champion."""
+    """Return the labels that a retraining has and needs, and the gain that its gate finds; None without a champion."""
     from absa.data.recent_split import expected_test_rows, labels_needed, smallest_gain
 
     labels = labels_since_champion(services)
@@ -167,13 +167,13 @@ def _retraining(services: Services) -> dict[str, Any] | None:
 
 
 def _attempts(services: Services, records: Sequence[LedgerRecord], readable: _Readable) -> list[dict[str, Any]]:
-    """Return the last trainings, the newest first: those with a version, and those of the last days without one."""
+    """Return the last trainings, the newest first: with a version, and of the last days without one."""
     found = [*_registered(services, records), *_failed(services, readable)]
     return sorted(found, key=lambda each: str(each["at"]), reverse=True)[:_ATTEMPTS]
 
 
 def _failed(services: Services, readable: _Readable) -> Iterator[dict[str, Any]]:
-    """Yield trainings that brought no version: failed, or lost with their process."""
+    """Yield trainings without a version: failed, or lost with their process."""
     now = utc_now()
     trainings, unreadable = read_trainings(services.lake, since=now - _FAILURES_SHOWN)
     readable.unreadable += unreadable
@@ -192,7 +192,7 @@ def _failed(services: Services, readable: _Readable) -> Iterator[dict[str, Any]]
 
 
 def _registered(services: Services, records: Sequence[LedgerRecord]) -> list[dict[str, Any]]:
-    """Return the last trainings with a version: decision of the gate, and what a HOLD lacks."""
+    """Return the last trainings with a version: decision of the gate, and the missing conditions of a HOLD."""
     found = []
     for record in [each for each in records if each.action == "register"][-_ATTEMPTS:]:
         evidence = services.ledger.evidence(record)
@@ -211,12 +211,12 @@ def _registered(services: Services, records: Sequence[LedgerRecord]) -> list[dic
 
 
 def status_lines(services: Services) -> Iterator[str]:
-    """Yield the screen, line by line."""
+    """Yield the lines of the status screen."""
     yield from screen(status_facts(services))
 
 
 def screen(facts: StatusFacts) -> Iterator[str]:
-    """Yield the facts as lines, and what would turn the newest HOLD into a PROMOTE. Pure."""
+    """Yield the facts as lines, and the advice for the newest HOLD. Pure."""
     yield f"home        {facts['home']}"
     yield f"settings    profile {facts['profile']}, {facts['config'] or 'no evergreen.toml'}"
     yield from _champion_lines(facts)
@@ -272,7 +272,7 @@ def _champion_lines(facts: StatusFacts) -> Iterator[str]:
 
 
 def _newest_version(facts: StatusFacts) -> Mapping[str, Any] | None:
-    """Return the newest training that brought a version."""
+    """Return the newest training with a version."""
     return next((each for each in facts["attempts"] if each["outcome"] == "registered"), None)
 
 
@@ -285,7 +285,7 @@ def _held(facts: StatusFacts) -> Iterator[str]:
 
 
 def following_step(facts: StatusFacts) -> tuple[str, str]:
-    """Return what the state means, and what to do next. Pure."""
+    """Return the meaning of the state, and the next step. Pure."""
     champion, newest = facts["champion"], _newest_version(facts)
     failed = bool(facts["attempts"]) and facts["attempts"][0]["outcome"] != "registered"
     version = None if champion is None else champion["version"]
@@ -340,7 +340,7 @@ def following_step(facts: StatusFacts) -> tuple[str, str]:
 
 
 def _labels_line(retraining: Mapping[str, Any]) -> str:
-    """Return what a retraining lacks, or the gain that its gate would see."""
+    """Return the number of labels that a retraining lacks, or the gain that its gate would find."""
     sees = f"gain of {100 * retraining['sees_gain']:.1f} points or more"
     if retraining["missing"]:
         return (

@@ -1,4 +1,4 @@
-"""Commands over the logged traffic: labels out and in, insights."""
+"""Commands on the logged traffic: export and import of labels, insights."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -35,7 +35,7 @@ def parse_window(text: str, now: datetime) -> Window:
     """Return a window from `7d` (the last seven days) or from its key.
 
     Raises:
-        PermanentError: neither.
+        PermanentError: the text is neither.
     """
     unit = text[-1:]
     if unit in _UNITS_S:
@@ -146,7 +146,7 @@ def import_(
 
 
 def account_lines(done: "ImportedLabels") -> Iterator[str]:
-    """Lines that account for every row of an imported file; those refused are named by line, the first ones."""
+    """Yield lines that account for every row of an imported file, with the line numbers of the first refused rows."""
     count = sum(map(len, done.refused.values()))
     yield f"{done.rows} rows read = {done.taken} labels taken + {done.unlabelled} without a label + {count} refused"
     for reason, lines in done.refused.items():
@@ -229,7 +229,7 @@ def _insight_lines(found: "pl.DataFrame", task: TaskSpec = ABSA) -> Iterator[str
 def _insights_artifact(
     services: Services, found: "pl.DataFrame", window: Window, draw: Callable[[], bytes], task: TaskSpec
 ) -> None:
-    """Put the table and the plot, which is drawn only here and now, into one Markdown artifact.
+    """Write the table and the plot, which `draw` makes, into one Markdown artifact.
 
     Raises:
         UnavailableError: Prefect is unavailable.

@@ -90,12 +90,12 @@ def distill_command(
 
 
 def _train(files: list[Path] | None, budget_s: float | None, encoder: str | None, **options: Any) -> TrainFacts:
-    """Train, as a run of Prefect where its server is used, and return the result.
+    """Train, as a run of Prefect if its server is used, and return the result.
 
     Args:
-        files: to ingest first.
-        budget_s: of the whole run; None: that of the settings.
-        encoder: to start from; None: the champion, or that of the settings.
+        files: files to ingest first.
+        budget_s: budget of the whole run in seconds; None: the budget of the settings.
+        encoder: encoder to start from; None: the champion, or the encoder of the settings.
         options: further fields of `TrainingRequest`.
     """
     from flows.cli.base_commands import named_base

@@ -12,15 +12,15 @@ from flows.platform.services import Services
 
 
 def export_version(services: Services, version: str | None, into: Path) -> str:
-    """Put a version's package into a folder, checked against the ledger's digest; gives the version.
+    """Copy a version's package to a folder, check it against the ledger's digest, and return the version.
 
     Args:
         services: ledger and packages.
-        version: unset is the champion.
-        into: is replaced where it holds a package, or is made.
+        version: version to export; None: the champion.
+        into: folder to create, or to replace if it holds a package.
 
     Raises:
-        NotFoundError: the ledger's head names no such version.
+        NotFoundError: the ledger's head has no such version.
         PermanentError: the folder holds something else.
     """
     chosen, package = _chosen(services, version)
@@ -31,15 +31,15 @@ def export_version(services: Services, version: str | None, into: Path) -> str:
 
 
 def export_for_transformers(services: Services, version: str | None, into: Path) -> str:
-    """Put a version into a folder that `transformers.AutoModelForSequenceClassification` loads; gives the version.
+    """Write a folder that `transformers.AutoModelForSequenceClassification` loads, and return the version.
 
     Args:
         services: ledger, packages, and the lake with the weights.
-        version: unset is the champion.
-        into: is replaced where it holds such a folder, or is made.
+        version: version to export; None: the champion.
+        into: folder to create, or to replace if it is such a folder.
 
     Raises:
-        NotFoundError: the ledger's head names no such version, or its fp32 weights were not kept.
+        NotFoundError: the ledger's head has no such version, or its fp32 weights were not kept.
         PermanentError: transformers has no form for the model, see `write_transformers_folder`, or the folder holds
             something else.
     """
@@ -85,7 +85,7 @@ def _is_for_transformers(folder: Path) -> bool:
 
 
 def _replace(into: Path, make: Callable[[Path], object]) -> None:
-    """Replace a folder by one that is made beside it."""
+    """Replace a folder by a new one that is made beside it first."""
     making = into.with_name(f".{into.name}.{os.getpid()}")
     shutil.rmtree(making, ignore_errors=True)
     try:

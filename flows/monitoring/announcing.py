@@ -1,4 +1,4 @@
-"""Announcements of ledger records and trainings: by the worker once a minute, by a command where no worker runs."""
+"""Announcements of ledger records and trainings: by the worker once a minute, or by a command if no worker runs."""
 
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final

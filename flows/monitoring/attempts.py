@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from monitoring.verdicts import VerdictStore
 
 GRACE_S: Final = 300.0
-WAIT_S: Final = 6 * 3600.0  # for another training, a worker or a machine
+WAIT_S: Final = 6 * 3600.0  # longest wait for another training, a worker or a machine
 _FEWEST_VERDICTS: Final = 50
 
 
 def recent_verdicts(store: "VerdictStore", now: datetime, span_s: float) -> list["Verdict"]:
     """Return the last revision of every window that ended within `span_s` seconds before now, the newest last.
 
-    At least the fifty newest are returned, however short the windows are.
+    At least the fifty newest are returned, also if windows are very short.
     """
     found: list[Verdict] = []
     for verdict in store.newest_first():
@@ -66,10 +66,10 @@ def settle_attempts(
 
     Args:
         store: the verdict records.
-        state_of: returns the state of a flow run; None where Prefect does not know it.
+        state_of: returns the state of a flow run; None if Prefect has no such run.
         give_up: sets a run to Crashed, with a reason.
-        in_ledger: returns whether a training for a window has recorded its version in the ledger since a time. Its run
-            has then done its work, however it ended.
+        in_ledger: returns True if a training for a window has recorded its version in the ledger since a time. Its run
+            has then done its work, in any state.
         budget_s: seconds of a retraining, from its run's start; a run is dead `grace_s` after it should have ended.
             An attempt without a run (the monitor was killed between the record and Prefect) is dead after `grace_s`.
         now: current time.

@@ -1,8 +1,9 @@
 """Runs that died with their worker, host or Prefect's server: found by their signs of life and set to Crashed.
 
-Prefect itself notices a run only while the worker that started it lives. After a power cut a run stays Running and
-keeps its slot in its deployment's concurrency limit, so that every later run waits. A worker looks when it starts,
-before it takes a run, and once a minute.
+Prefect itself finds the end of a run only while the worker that started the run is alive. After a power failure a run
+stays Running and keeps its slot in its deployment's concurrency limit, so that every later run waits. A worker looks
+for dead runs when it starts, before it takes a run, and once a minute. The sign of life of a run is a note in the lake
+that the run renews once a minute.
 """
 
 import time
@@ -24,16 +25,16 @@ _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
 class DeadRuns:
-    """Finder of dead runs; each look ends those that it finds.
+    """Finder of dead runs. Each look ends the dead runs that it finds.
 
     Args:
         deployments: runs and limits of Prefect.
         lake: holds the signs of life.
         host: identity of this host, see `liveness.this_host`.
-        only_worker: whether no worker on another host can serve these deployments.
+        only_worker: True if no worker on another host can serve these deployments.
         clock: monotonic time in seconds.
         now: current time.
-        with_a_process: ids of the runs that a process of this host was started for.
+        with_a_process: ids of the runs for which a process of this host was started.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class DeadRuns:
     ) -> None:
         self._deployments, self._lake, self._host, self._only_worker = deployments, lake, host, only_worker
         self._clock, self._now, self._with_a_process = clock, now, with_a_process
-        self._seen: dict[str, tuple[object, float]] = {}  # state and note of a run, and since when
+        self._seen: dict[str, tuple[object, float]] = {}  # state and note of a run, and the time of their last change
         self._wrong: dict[ConcurrencyLimit, int] = {}  # limits with a wrong number of slots, and their unfinished runs
         self._first_look = self._limits_are_due = True
 
@@ -60,9 +61,9 @@ class DeadRuns:
             A sentence for each run that was ended and each limit that was corrected.
 
         Raises:
-            UnavailableError: Prefect or the lake is unavailable; the next look finds the rest.
+            UnavailableError: Prefect or the lake is unavailable; the next look finds the other runs.
         """
-        seen, self._seen = self._seen, {}  # a failed look starts again: time without looking is not silence
+        seen, self._seen = self._seen, {}  # after a failed look all start again: time without looks is not silence
         notes = self._lake.list(FLOW_RUNS_FOLDER)  # before the runs: every run with a note has started by then
         unfinished = self._deployments.unfinished()
         processes = self._with_a_process() if unfinished else set()
@@ -105,11 +106,11 @@ class DeadRuns:
         return death_of(sight, host=self._host, only_worker=self._only_worker, first_look=self._first_look)
 
     def _correct_limits(self) -> list[str]:
-        """Set each limit's taken slots to its unfinished runs.
+        """Set each limit's number of taken slots to its number of unfinished runs.
 
         Prefect frees a dead run's slot twice if its lease ran out before the run was set to Crashed, and never if the
         lease was lost with the server and the run was deleted. After a look that ended no run, a difference must be
-        seen twice: it may be a run that is just taking its slot.
+        found twice, because a run may just be taking its slot.
         """
         limits = self._deployments.limits()
         held = Counter(run.deployment for run in self._deployments.unfinished())
@@ -125,7 +126,7 @@ class DeadRuns:
 
 
 def dead_runs(services: Services) -> DeadRuns:
-    """Bind the look for dead runs to this host, Prefect and the lake."""
+    """Return the finder of dead runs for this host, with its Prefect and lake."""
     return DeadRuns(services.deployments, services.lake, host=this_host(), only_worker=is_only_worker(services))
 
 

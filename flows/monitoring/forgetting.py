@@ -18,7 +18,7 @@ _ROW_FILES: Final = ("train.jsonl", "validation.jsonl")
 
 
 def retain(services: Services) -> list[str]:
-    """Forget rows older than EVERGREEN_RETENTION_DAYS; while a retraining runs, leave it to a later window."""
+    """Forget rows older than EVERGREEN_RETENTION_DAYS. While a retraining runs, wait for a later window."""
     days = services.settings.retention_days
     if days is None:
         return []
@@ -35,8 +35,8 @@ def forget(services: Services, *, unit: str | None = None, days: float | None = 
         Sentences about the deleted rows and the tagged versions.
 
     Raises:
-        PermanentError: not exactly one of both was given, or the days are not above 0.
-        ConflictError: a retraining runs: it reads the rows to delete, and its version would have learned them.
+        PermanentError: not exactly one of `unit` and `days` was given, or the days are not above 0.
+        ConflictError: a retraining runs; it may read the rows to delete, and its version would have learned them.
     """
     if (unit is None) == (days is None):
         raise PermanentError(
@@ -80,7 +80,7 @@ def _remove_rows_of_jobs(services: Services, replaced: set[str]) -> None:
 
 
 def _tag_versions(services: Services, replaced: set[str]) -> list[str]:
-    """Tag versions that learned from replaced snapshots, also those registered after an earlier forgetting."""
+    """Tag versions that learned from replaced snapshots, also versions registered after an earlier call."""
     if not replaced:
         return []
     said = []

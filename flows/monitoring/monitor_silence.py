@@ -12,16 +12,16 @@ from flows.platform.services import Services
 if TYPE_CHECKING:
     from monitoring.verdicts import VerdictStore
 
-WINDOWS: Final = 2  # one may be late; two in a row are missing
+WINDOWS: Final = 2  # one late window is normal, two are not
 LONGEST_GRACE_S: Final = 12 * 3600.0  # a machine that sleeps every night reports the silence of a daily monitor too
-_MISSED_LOOKS: Final = 5  # a look may be late where Prefect or the lake is slow
+_MISSED_LOOKS: Final = 5  # a look may be late if Prefect or the lake is slow
 _GRID_S: Final = 1e-3
 _UNITS: Final = (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0))
 
 
 @dataclass(frozen=True, kw_only=True)
 class MonitorRun:
-    """The monitor's last scheduled run; without one `ever` is False and `at` is the start of the champion.
+    """Last scheduled run of the monitor. Without one `ever` is False and `at` is the start of the champion.
 
     `by_hand_at` is the time of a later judgement that an operator requested; None: there is none.
     """
@@ -31,11 +31,11 @@ class MonitorRun:
     by_hand_at: datetime | None = None
 
     def is_overdue(self, now: datetime, window_s: float) -> bool:
-        """Return True if more than two windows have passed since."""
+        """Return True if more than two windows have passed since this run."""
         return (now - self.at).total_seconds() > WINDOWS * window_s
 
     def sentence(self, now: datetime, window_s: float) -> str:
-        """Return in words when it ran, and where to look if it is overdue."""
+        """Return a sentence with the time of the run and, if the monitor is overdue, the place to look."""
         age, window = span((now - self.at).total_seconds()), span(window_s)
         by_hand = "" if self.by_hand_at is None else f" (by hand {span((now - self.by_hand_at).total_seconds())} ago)"
         if not self.is_overdue(now, window_s):
@@ -49,7 +49,7 @@ class MonitorRun:
 def last_monitor_run(services: Services) -> MonitorRun | None:
     """Return the monitor's last scheduled run; None without a schedule or a champion.
 
-    A run of an earlier schedule, with windows of another length, counts too: the schedule is newer than it.
+    A run of an earlier schedule with windows of another length counts too, because the schedule may have changed since.
     """
     from monitoring.verdicts import VerdictStore
 
@@ -72,8 +72,8 @@ def _first_judged(store: "VerdictStore", window: Window) -> datetime:
 def is_scheduled(window: Window, window_s: float) -> bool:
     """Return True if a schedule judged this window, of this length or of another one before. Pure.
 
-    Scheduled windows are on a grid of their length (`monitor.last_window`); one that an operator requested is not, and
-    proves nothing about the schedule.
+    Scheduled windows are on a grid of their length (`monitor.last_window`). A window that an operator requested is not
+    on the grid, and proves nothing about the schedule.
     """
     length_s = (window.end - window.start).total_seconds()
     if length_s <= 0 or abs(length_s - window_s) < 1.0:
@@ -83,10 +83,10 @@ def is_scheduled(window: Window, window_s: float) -> bool:
 
 
 class SilenceWatch:
-    """Watch that notifies the webhook once if the monitor is overdue, from looks at a steady pace.
+    """Watch that notifies the webhook once if the monitor is overdue. Its caller looks at regular intervals.
 
-    A worker that has just started, or whose machine has just woken up, finds the monitor overdue because nothing ran
-    here. Late runs start then, so a report needs looks without a break for two windows, at most `LONGEST_GRACE_S`.
+    After the start of a worker, or the wake-up of its machine, the monitor is overdue because nothing ran here. Late
+    runs start then. A report therefore requires looks without a break for two windows, at most `LONGEST_GRACE_S`.
 
     Args:
         services: ports.

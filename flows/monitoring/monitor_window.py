@@ -39,9 +39,9 @@ class MonitorRequest:
 
     Attributes:
         window: event time.
-        retrain: whether the verdict may start a retraining.
-        report: whether to write a report.
-        take_over: whether to start a promotion for a challenger or an experiment without a run.
+        retrain: True if the verdict may start a retraining.
+        report: True to write a report.
+        take_over: True to start a promotion for a challenger or an experiment without a run.
     """
 
     window: Window
@@ -52,13 +52,13 @@ class MonitorRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Monitored:
-    """Recorded verdict, and the flow run of the retraining that was started; None: none was."""
+    """Recorded verdict, and the flow run of the started retraining; None if none was started."""
 
     verdict: Verdict
     flow_run: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, as a flow run's result shows them."""
+        """Return plain values for the result of a flow run."""
         verdict = self.verdict
         return {
             "window": verdict.window.key,
@@ -78,7 +78,7 @@ def last_window(now: datetime, window_s: float) -> Window:
 
 
 def due_window(due: datetime, now: datetime, window_s: float) -> Window:
-    """Return the window that a run judges: a late run judges the one that it was scheduled for. Pure."""
+    """Return the window that a run judges. A late run judges the window of its scheduled time. Pure."""
     return last_window(min(due, now), window_s)
 
 
@@ -87,7 +87,7 @@ def monitor_window(services: Services, request: MonitorRequest, *, reporter: Win
 
     Args:
         services: ports.
-        request: which window.
+        request: window and options.
         reporter: writes the window's report; None: Evidently.
 
     Raises:
@@ -118,7 +118,7 @@ def watched_champion(services: Services) -> WatchedVersion:
     """Return the champion with the time at which it became champion.
 
     Raises:
-        PermanentError: there is none.
+        PermanentError: there is no champion.
     """
     since = champion_since(services.ledger.follow())
     if since is None or since.state.champion is None:
@@ -166,16 +166,16 @@ def start_due(services: Services, store: VerdictStore, verdict: Verdict) -> str 
     """Start the retraining that is due for a verdict, or else for an earlier window.
 
     Returns:
-        The flow run's id, or None where none is due.
+        The flow run's id; None if no retraining is due.
     """
     return begin_retraining(services, store, verdict) or try_again(services, store, verdict)
 
 
 def begin_retraining(services: Services, store: VerdictStore, verdict: Verdict) -> str | None:
-    """Record the attempt, then start it: a lost race or an unavailable Prefect starts nothing twice.
+    """Record the attempt, then start it, so that a lost race or an unavailable Prefect cannot start two runs.
 
     Returns:
-        The flow run's id, or None where no retraining is due.
+        The flow run's id; None if no retraining is due.
 
     Raises:
         UnavailableError: Prefect is unavailable; the attempt is recorded as failed.
@@ -204,7 +204,7 @@ def try_again(services: Services, store: VerdictStore, verdict: Verdict) -> str 
     """Start the next attempt of an earlier window whose attempt failed, while the version is still not fresh.
 
     Returns:
-        The flow run's id, or None where there is no such window or a retraining runs.
+        The flow run's id; None if there is no such window, or a retraining runs.
     """
     history = recent_verdicts(store, services.clock(), WAIT_S)
     running = any(attempt.state == "started" for earlier in history for attempt in earlier.attempts)
@@ -276,7 +276,7 @@ def window_summary(verdict: Verdict, by_hand: list[str]) -> str:
 
 
 def _tell(services: Services, store: VerdictStore, verdict: Verdict) -> None:
-    """Write the verdict's metrics and notify the webhook; a failure there does not fail a recorded verdict."""
+    """Write the verdict's metrics and notify the webhook. A failure of either does not fail a recorded verdict."""
     write_whole(services.home.folder("metrics") / "monitor.prom", exposition(store.history(limit=HISTORY_WINDOWS)))
     webhook = webhook_of(services.settings)
     if webhook is None:

@@ -14,7 +14,7 @@ class OperatorApproval:
     """Pauses a flow run without stopping its process.
 
     Args:
-        deployments: holds the run.
+        deployments: port to the flow runs.
         run_id: flow run of this process.
         timeout_s: seconds until the request expires.
         clock: monotonic time in seconds.

@@ -1,4 +1,4 @@
-"""Consistency of the ledger's chain with its anchor in the registry, MLflow's aliases and the running router."""
+"""Check of the ledger's chain against its anchor in the registry, MLflow's aliases and the running router."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,11 +12,11 @@ from flows.platform.services import Services
 def inconsistencies(services: Services, *, ask: Ask = asked) -> list[str]:
     """Return a sentence for each inconsistency; repairs nothing.
 
-    A cut tail is noticed by MLflow, which has the ledger's anchor, and by a running router, which followed the tail.
+    Removed last records are found by the ledger's anchor in MLflow, and by a running router, which has read them.
 
     Args:
         services: ports.
-        ask: asks the router.
+        ask: sends a request to the router.
     """
     try:
         anchor, aliases = services.registry.anchor(), services.registry.aliases()
@@ -26,7 +26,7 @@ def inconsistencies(services: Services, *, ask: Ask = asked) -> list[str]:
     problems = [*services.ledger.verify(anchor=anchor), *([] if lost is None else [lost])]
     try:
         records = services.ledger.follow()
-    except IntegrityError:  # among the problems
+    except IntegrityError:  # it is listed with the problems
         return problems
     return [*problems, *contradictions(records, aliases)]
 

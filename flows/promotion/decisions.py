@@ -30,7 +30,7 @@ def requested_promotion(services: Services, versions: Sequence[str], *, again: b
     if found.kind != "run":
         raise PermanentError(found.sentence)
     for version in chosen:
-        with suppress(UnavailableError):  # the flow checks again before it names the challenger
+        with suppress(UnavailableError):  # the flow checks this again before it records the challenger
             refuse_rejected(services, version)
     return {"version": chosen[0], "others": list(chosen[1:]), "again": again, "revision": revision}
 
@@ -39,8 +39,8 @@ def promote_now(services: Services, version: str | None, *, reason: str) -> Ledg
     """Make a version champion by an operator's decision.
 
     Raises:
-        PermanentError: the ledger does not know the version, or the gate rejected it.
-        IntegrityError: it does not serve in a fresh process.
+        PermanentError: the version is not in the ledger, or the gate rejected it.
+        IntegrityError: the version does not serve in a fresh process.
     """
     head = services.head()
     chosen = version or head.state.challenger
@@ -64,9 +64,9 @@ def promote_now(services: Services, version: str | None, *, reason: str) -> Ledg
 
 
 def roll_back(services: Services, *, reason: str) -> LedgerRecord:
-    """End the running experiment; without one, return to the former champion.
+    """End the running experiment; without one, restore the former champion.
 
-    Nothing is validated: that version was active before, and routers keep its files.
+    The former champion is not validated, because it was active before and routers keep its files.
 
     Raises:
         PermanentError: there is no former champion.
@@ -101,7 +101,7 @@ def ended_by(records: Sequence[LedgerRecord]) -> list[str]:
 
 
 def rollback_report(records: Sequence[LedgerRecord]) -> list[str]:
-    """Report the changes of the roll-back in the last record, and of a second one. Pure."""
+    """Report the changes of the rollback in the last record, and the changes that a second one would make. Pure."""
     before, record = records[-2].state, records[-1]
     champion = record.state.champion
     if champion == before.champion:

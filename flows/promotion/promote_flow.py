@@ -18,11 +18,11 @@ from flows.promotion.take_over import follow
 
 
 def started_again(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001  Prefect's signature of a hook
-    """Request a promotion again after its process died. Hook of Prefect."""
+    """Request a promotion again after its process died (hook of Prefect)."""
     try:
         follow(PrefectDeployments(), str(flow_run.id), flow_run.parameters)
     except UnavailableError:
-        return  # the next look of a worker or monitor starts it
+        return  # the next look of a worker or monitor starts the promotion
 
 
 @flow(name="promote", flow_run_name="promote-v{version}", on_running=[leave_signs], on_crashed=[started_again])

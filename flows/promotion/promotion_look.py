@@ -1,6 +1,6 @@
-"""Promotion look: take the step that is due for a challenger. The ledger is the only state.
+"""Look of a promotion: take the step that is due for a challenger. The ledger is the only state.
 
-A run that is killed between any two appends is continued by another one. Prefect is not needed here.
+If a run is killed between any two appends, another run continues. Prefect is not needed here.
 """
 
 import time
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 Step = Literal["shadow", "ramp", "decide"]
 _POLL_S: Final = 1.0
-_LONGEST_POLL_S: Final = 20.0  # evidence is acted on within a minute, however large the experiment
+_LONGEST_POLL_S: Final = 20.0  # a decision follows its evidence within a minute, also in a large experiment
 _PATIENCE_S: Final = 1800.0  # a lake or registry that is unavailable for longer ends the run
 
 
 class Approval(Protocol):
-    """Operator's approval of a promotion, requested without waiting, so that guardrails are watched meanwhile."""
+    """Operator's approval of a promotion. The request does not block, so that guardrails are watched meanwhile."""
 
     def given(self) -> bool:
-        """Return True once an operator has approved; the first call requests it."""
+        """Return True once an operator has approved; the first call requests the approval."""
 
     def withdraw(self) -> None:
         """Withdraw the request."""
@@ -41,16 +41,16 @@ class Approval(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """Promotion request with what its looks require.
+    """Promotion request with the ports and functions that its looks use.
 
     Attributes:
         services: ports.
         request: versions to promote.
-        run_id: flow run that looks, None outside of one; the sign of life names it.
-        approval: required before a promotion; None promotes at once.
+        run_id: flow run that looks; None outside of a flow run. The sign of life contains it.
+        approval: required before a promotion; None: a winner is promoted at once.
         judge: returns the judgement on each live challenger from the evidence in the lake.
-        check: loads a version, given its digest, in a fresh process and returns what it measured.
-        measure: returns what each version's predictions cost beside the champion's.
+        check: loads a version, given its digest, in a fresh process and returns the measurements.
+        measure: returns the speeds of each version and the champion, from which the cost is computed.
     """
 
     services: Services
@@ -65,7 +65,7 @@ class Trial:
 def next_step(head: LedgerRecord, now: datetime, policy: ExperimentPolicy) -> tuple[Step, float | None]:
     """Return the step that is due for the challenger, and the share (0 to 1) to ramp to. Pure.
 
-    "decide" looks at the evidence; "ramp" does too, before it raises the share.
+    "decide" judges the evidence; "ramp" also judges the evidence before it raises the share.
     """
     plan = head.state.plan
     elapsed_s = (now - head.at).total_seconds()
@@ -82,13 +82,13 @@ def next_step(head: LedgerRecord, now: datetime, policy: ExperimentPolicy) -> tu
 
 
 def begin(trial: Trial) -> LedgerRecord | None:
-    """Name the challenger if it is not named yet.
+    """Record the challenger in the ledger if it is not recorded yet.
 
     Returns:
-        The record that served the request, if an earlier run of it was killed at its end; else None.
+        The record that served the request, if an earlier run of this request was killed at its end; else None.
 
     Raises:
-        ConflictError: another writer moved the ledger; look again.
+        ConflictError: another writer appended to the ledger; look again.
         PermanentError: the request is impossible or outdated, see `promotion_request`, or the gate rejected a version.
         IntegrityError: a version does not serve in a fresh process.
     """
@@ -111,16 +111,16 @@ def begin(trial: Trial) -> LedgerRecord | None:
 
 
 def look(trial: Trial) -> LedgerRecord | None:
-    """Take one step if one is due. Reads only what is new in the ledger.
+    """Take one step if one is due. Reads only new records of the ledger.
 
-    A winner that does not serve in a fresh process is dropped like a version that is worse.
+    A winner that does not serve in a fresh process is dropped like a worse version.
 
     Returns:
-        The record that ended the trial, or None while it goes on.
+        The record that ended the trial; None while it runs.
 
     Raises:
-        ConflictError: another writer moved the ledger; look again.
-        PermanentError: none of the versions is tried any more.
+        ConflictError: another writer appended to the ledger; look again.
+        PermanentError: none of the versions is in an experiment any more.
     """
     services, versions = trial.services, trial.request.versions
     records = services.ledger.follow()
@@ -138,7 +138,7 @@ def look(trial: Trial) -> LedgerRecord | None:
         speed = trial.measure(services, (str(state.champion), head.versions[str(state.champion)]), tried)
         evidence = {"speed": speed, "grounds": {version: gate_grounds(services, version) for version, _ in tried}}
         begun = _append(trial, head, "traffic", "the challenger scores unseen", after, evidence=evidence)
-        if begun.state.plan is not None:  # names this run to a follower before its first look
+        if begun.state.plan is not None:  # so that a follower finds this run before its first look
             sign_of_life(services, str(begun.state.plan.experiment), trial.run_id)
         return None
     found = trial.judge(services, run)
@@ -158,11 +158,11 @@ def look(trial: Trial) -> LedgerRecord | None:
 def promote_versions(
     trial: Trial, *, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic
 ) -> LedgerRecord:
-    """Look until the trial has ended, and wait while a lake or registry is unavailable.
+    """Repeat `look` until the trial has ended, and wait while lake or registry is unavailable.
 
     Args:
-        trial: the request.
-        sleep: waits for seconds.
+        trial: request with its ports.
+        sleep: waits for a number of seconds.
         clock: monotonic time in seconds.
 
     Returns:

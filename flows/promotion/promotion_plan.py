@@ -19,7 +19,7 @@ class RunningStep:
     Attributes:
         step: `shadow`, or `A/B at SHARE`.
         following: step that comes next.
-        next_at: earliest time of that step; None where the evidence decides when.
+        next_at: earliest time of that step; None if the evidence decides.
         ends_at: latest end of the experiment.
     """
 
@@ -35,10 +35,10 @@ def plan_lines(
     """Yield the steps of a promotion that starts now, its duration, and the decision that its labels allow.
 
     Args:
-        policy: of the experiment.
+        policy: policy of the experiment.
         challengers: number of versions that are tried.
-        approval: whether an operator approves at the end.
-        labels_a_day: labels that customers give.
+        approval: True if an operator approves at the end.
+        labels_a_day: number of labels that customers give per day.
     """
     shares = _shares(policy, challengers)
     yield f"  1. shadow: scores the champion's traffic unseen, {duration(policy.shadow_s)}"
@@ -89,7 +89,7 @@ def running_step(run: RunningExperiment, policy: ExperimentPolicy) -> RunningSte
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time in its largest fitting unit: `30 minutes`, `2.5 hours`, `14 days`."""
+    """Return a duration in its largest fitting unit: `30 minutes`, `2.5 hours`, `14 days`."""
     for name, unit_s in _UNITS_S:
         if seconds >= unit_s or name == "second":
             count = round(seconds / unit_s, 1)

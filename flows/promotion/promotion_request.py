@@ -1,7 +1,7 @@
 """Requests for a promotion: may run, served already, or refused. Pure.
 
-A request carries the number of the ledger record at which it was made. The same decision is taken when it is made and
-again when its turn comes, which may be much later: promotions run one after another.
+A request has the number of the ledger record at which it was made. The same decision is taken when the request is made
+and when its run starts, which may be much later, because promotions run one after another.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ class PromotionRequest:
 
     Attributes:
         versions: the challenger, and versions that are tried beside it.
-        revision: number of the ledger's head when it was requested; None where unknown.
-        again: whether a version that was rolled back or replaced may be tried again.
+        revision: number of the ledger's head at the request; None: unknown.
+        again: True if a version that was rolled back or replaced may be tried again.
     """
 
     versions: tuple[str, ...]
@@ -50,7 +50,7 @@ def answer(records: Sequence[LedgerRecord], request: PromotionRequest) -> Answer
 
 
 def _is_tried(head: LedgerRecord, request: PromotionRequest) -> bool:
-    """Return True if the request's own challenger is named or its experiment runs, so that its run continues it."""
+    """Return True if the ledger has the request's challenger or its experiment runs, so that its run continues."""
     tried = {arm.version for arm in live_arms(head.state.plan)}
     return request.versions[0] == head.state.challenger or bool(tried & set(request.versions))
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from monitoring.experiments.shadow import ShadowReport
 
 _RATE_SPAN: Final = timedelta(days=28)
-_KEPT_AGAIN: Final = 1.05  # growth of the outcomes since the last kept look that keeps another
+_KEPT_AGAIN: Final = 1.05  # growth of the outcomes since the last kept look, at which the next look is kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ def policy_of(services: Services, run: RunningExperiment) -> "ExperimentPolicy":
 
 
 def shadow_report(services: Services, run: RunningExperiment, version: str) -> "ShadowReport":
-    """Return the comparison of a challenger in shadow with the champion, with the labels that came since."""
+    """Return the comparison of a challenger in shadow with the champion, with labels that came later."""
     from monitoring.experiments.shadow import compare_shadow
 
     plan = run.records[0].state.plan
@@ -106,10 +106,10 @@ def shadow_report(services: Services, run: RunningExperiment, version: str) -> "
 
 
 def judge_challengers(services: Services, run: RunningExperiment) -> dict[str, "ExperimentDecision"]:
-    """Judge every challenger that is still tried by the evidence in the lake.
+    """Judge every challenger that is still in the experiment, by the evidence in the lake.
 
-    A challenger that the gate promoted for its price is stopped where it is not cheaper. If the A/B test does not
-    decide, late labels of the shadow time may. The chance of a wrong promotion is that of both together.
+    A challenger that the gate promoted for its price is stopped if it is not cheaper. If the A/B test does not decide,
+    late labels of the shadow time may decide. The limit on the chance of a wrong promotion holds for both together.
     """
     from monitoring.experiments.ab_statistics import judge_experiment, judge_saving
     from monitoring.experiments.collect import collect_experiment
@@ -147,7 +147,7 @@ def judge_challengers(services: Services, run: RunningExperiment) -> dict[str, "
 
 
 def keep(services: Services, run: RunningExperiment, found: Mapping[str, "ExperimentDecision"], at: datetime) -> None:
-    """Keep a look at the evidence under experiments/<name>/<revision>.json, where it differs from the last one."""
+    """Keep a look at the evidence in experiments/<name>/<revision>.json if it differs from the last one."""
     plan = run.head.state.plan
     assert plan is not None
     key = experiment_key(str(plan.experiment), run.head.number)

@@ -1,9 +1,9 @@
 """Follower of a dead promote run, so that no active experiment is left without its guardrails.
 
-Three mechanisms find a dead promote run. Prefect notices one whose process alone died (`started_again`), a worker finds
-one that died with its worker (`dead_runs`), and the sign of life in the lake of an active experiment grows old
-(`take_over`, by workers and the monitor). All use the dead run's id as idempotency key, so one run follows. `take_over`
-also starts the promotion that a training was killed before it could start.
+Three mechanisms find a dead promote run. Prefect finds a run whose process died while its worker lives
+(`started_again`). A worker finds a run that died with its worker (`dead_runs`). Workers and the monitor find an active
+experiment whose sign of life in the lake is old (`take_over`). All use the dead run's id as idempotency key, so only
+one run follows. If a training was killed before it started the promotion of its challenger, `take_over` starts it.
 """
 
 import json
@@ -22,12 +22,12 @@ from flows.platform.services import Services
 from flows.promotion.running_experiment import running
 
 ACTOR: Final = "promote-flow"
-SILENCE_S: Final = 120.0  # a living run looks at least every twenty seconds
+SILENCE_S: Final = 120.0  # a run that is alive looks at least every twenty seconds
 _AGAIN_IN: Final = timedelta(seconds=5)
 
 
 def sign_of_life(services: Services, experiment: str, run_id: str | None) -> None:
-    """Note that a flow run has just looked at an experiment."""
+    """Record the time at which a flow run has looked at an experiment."""
     body = {"at": iso(utc_now()), "flow_run_id": run_id}
     services.lake.write(watched_key(experiment), json.dumps(body).encode())
 
@@ -35,7 +35,7 @@ def sign_of_life(services: Services, experiment: str, run_id: str | None) -> Non
 def take_over(services: Services, now: datetime) -> list[str]:
     """Start a promotion for an experiment without a living run, or for a challenger whose training was killed.
 
-    Experiments that an operator planned by hand are left alone.
+    Experiments that an operator planned by hand are not changed.
 
     Returns:
         A sentence about the run that was started; empty if none was.
@@ -75,7 +75,7 @@ def take_over(services: Services, now: datetime) -> list[str]:
 
 
 def follow(deployments: Deployments, run_id: str, parameters: Mapping[str, Any]) -> None:
-    """Request a dead run's promotion again, once, as of the ledger record at which it was requested first.
+    """Request a dead run's promotion again, once, with the ledger record of its first request.
 
     Raises:
         UnavailableError: Prefect is unavailable.
@@ -101,7 +101,7 @@ def _try(version: str, revision: int, deployments: Deployments) -> list[str]:
     """Start a challenger's promotion; if it was started before, the key returns that run."""
     run_id = deployments.start(PROMOTION, {"version": version, "revision": revision}, key=promotion_key(version))
     if _has_ended(deployments, run_id, unknown=False):
-        return []  # it ended by itself: an operator has to look
+        return []  # the run ended without a crash: an operator has to check it
     return [f"version {version}, the challenger, had no promotion run: run {run_id} tries it"]
 
 

@@ -13,8 +13,9 @@ def refuse_rejected(services: Services, version: str) -> None:
     """Refuse a version that the gate rejected.
 
     Raises:
-        PermanentError: the gate rejected it.
-        NotFoundError, UnavailableError: the registry does not know it, or is unavailable.
+        PermanentError: the gate rejected the version.
+        NotFoundError: the version is not in the registry.
+        UnavailableError: the registry is unavailable.
     """
     if services.registry.tags(version).get("gate") == "REJECT":
         raise PermanentError(f"version {version} was rejected by the gate and is never served")
@@ -39,7 +40,7 @@ def must_serve(services: Services, version: str, digest: str) -> dict[str, Any]:
         Evidence for the ledger: digest, rows, ready_s, memory_mb.
 
     Raises:
-        IntegrityError: its files changed since registration, it does not load, or an answer differs.
+        IntegrityError: files changed since registration, the version does not load, or an answer differs.
         UnavailableError: the lake is unavailable.
     """
     from absa.packaging.validate import validate_package  # imports onnxruntime
@@ -48,12 +49,12 @@ def must_serve(services: Services, version: str, digest: str) -> dict[str, Any]:
 
 
 def measured_speeds(services: Services, champion: tuple[str, str], tried: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Measure the rows per second of tried versions and the champion here, on the versions' warm-up rows.
+    """Measure the rows per second of the challengers and the champion on this machine, on the versions' warm-up rows.
 
     Args:
         services: holds the packages.
-        champion: version and digest.
-        tried: versions and digests.
+        champion: version and digest of the champion.
+        tried: versions and digests of the challengers.
 
     Returns:
         Evidence for the ledger, by version: rows, candidate_rows_per_s, champion_rows_per_s.
@@ -74,7 +75,7 @@ def measured_speeds(services: Services, champion: tuple[str, str], tried: Sequen
 
 
 def saving_of(evidence: Mapping[str, Any], version: str) -> float | None:
-    """Return a version's saving per prediction, from `measured_speeds` in a record's evidence; None without it."""
+    """Return a version's saving per prediction, from `measured_speeds` in a record's evidence; None if missing."""
     from absa.evaluation.prediction_price import Speed
 
     found = evidence.get("speed", {}).get(version)

@@ -10,7 +10,7 @@ from absa.errors import DeadlineMissedError, PermanentError, UnavailableError
 from absa.job import EXIT_DEADLINE_MISSED, NO_WINDOW
 from flows.training.reserve import OVERRUN_SHARE
 
-_AFTER_RUN_S: Final = 120  # the job keeps its own deadline; this ends what hangs
+_AFTER_RUN_S: Final = 120  # the job keeps its own deadline; this limit ends a job that hangs
 _POLL_S: Final = 5.0
 _LEAST_BUDGET_S: Final = 60.0  # with less, a run that starts again has no time for a version
 _TAKEN_AWAY: Final = "Host EC2"  # start of Batch's reason for a lost machine; see its page on job retries
@@ -35,7 +35,7 @@ class BatchClient(Protocol):
         """Describe jobs."""
 
     def terminate_job(self, **request: Any) -> Mapping[str, Any]:
-        """End a job, wherever it is."""
+        """End a job in any state."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +50,15 @@ class MachineRun:
 
 
 class TrainingMachine:
-    """Runs one training in the first queue that has a machine for it.
+    """Runner of one training in the first queue that has a machine for it.
 
     Args:
         batch: client of AWS Batch.
-        queues: tried in order: spot first, then on demand. For the last one there is no limit of the waiting time.
+        queues: queues, tried in order: spot first, then on demand. The wait in the last queue has no limit.
         definition: job definition; it takes the parameters budget_s, reason and window.
-        wait_s: seconds in which a queue has to start the job, except the last one.
+        wait_s: longest wait for the start of the job in a queue, in seconds; the last queue has no limit.
         teaching_s: seconds that teachers may take before the budget.
-        clock, sleep: of this process.
+        clock, sleep: clock and sleep function of this process.
     """
 
     def __init__(
@@ -78,10 +78,10 @@ class TrainingMachine:
         self._wait_s, self._teaching_s, self._clock, self._sleep = wait_s, teaching_s, clock, sleep
 
     def train(self, *, budget_s: float, reason: str, window: str | None) -> MachineRun:
-        """Run the job to its end. Time that a lost machine used is taken off the budget; waiting is not.
+        """Run the job to its end. The time on a lost machine is deducted from the budget; waiting is not.
 
         Raises:
-            DeadlineMissedError: the budget was missed, or too little of it is left after a lost machine.
+            DeadlineMissedError: the budget was missed, or the rest after a lost machine is too short.
             PermanentError: the training failed on its machine.
             UnavailableError: AWS Batch is unavailable, or the last queue's machine was lost.
         """
@@ -113,7 +113,7 @@ class TrainingMachine:
         return str(answer["jobId"])
 
     def _follow(self, job: str, submitted: float, *, patient: bool) -> tuple[bool, float, float]:
-        """Return whether a job is complete, its start and its end; both are now if it got no machine."""
+        """Return (True if a job is complete, its start, its end); both times are now if it got no machine."""
         started: float | None = None
         while True:
             found = self._call(self._batch.describe_jobs, jobs=[job])["jobs"]

@@ -1,4 +1,4 @@
-"""The training step: a candidate from the snapshot and the champion's weights, in a process that keeps the budget."""
+"""Training step: makes a candidate from snapshot and champion's weights, in a process that keeps the budget."""
 
 import json
 import shutil
@@ -42,9 +42,9 @@ class Start:
     """Weights that a training starts from.
 
     Attributes:
-        folder: with the fp32 weights.
-        base: name of the base model that they were trained from.
-        layers: of them.
+        folder: folder with the fp32 weights.
+        base: name of the base model from which the weights were trained.
+        layers: number of layers of the weights.
     """
 
     folder: Path
@@ -71,9 +71,10 @@ def train_candidate(
 ) -> JobResult:
     """Train and package in a child process that ends before the run's deadline.
 
-    Training starts from the champion's weights, unless a base model is named. A named recipe wins over that of the
-    settings. A size of a ladder has its `layers`, and `larger`, the weights of a larger size of the run. The first
-    package of the job is judged beside the training, to measure the time of judging; the job gets the new reserve.
+    Training starts from the champion's weights, unless a base model is named. A named recipe takes precedence over the
+    recipe of the settings. For a size of a ladder, `layers` is its number of layers and `larger` has the weights of a
+    larger size of the run. The first package of the job is judged beside the training, to measure the time of judging;
+    the job gets the new reserve.
 
     Raises:
         DeadlineMissedError: the time ended before a first package was complete.
@@ -140,7 +141,7 @@ def train_candidate(
             nonlocal started
             phase = event.get("name") if event.get("event") == "phase" else None
             if phase == "export":
-                shards.stop()  # the training is over: packaging and judging get the processor
+                shards.stop()  # the training has ended: packaging and judging get the processor
             if phase == "train" and not started:
                 started = True
                 reserve.record("start", run_time.now() - began)
@@ -195,9 +196,10 @@ def _training_settings(
 
 
 def start_of(layers: int | None, champion: Start | None, larger: Start | None) -> Start | None:
-    """Return the weights that a student of so many layers starts from; None: those of the base model. Pure.
+    """Return the weights from which a student with `layers` layers starts; None: the base model's weights. Pure.
 
-    The champion of the same size, else the larger student of the same run, else a champion that is not smaller.
+    The weights are those of a champion of the same size, else of the larger student of the same run, else of a champion
+    that is not smaller.
     """
     if champion is not None and layers in (None, champion.layers):
         return champion
@@ -207,13 +209,13 @@ def start_of(layers: int | None, champion: Start | None, larger: Start | None) -
 
 
 class _After:
-    """Time that the run needs after the job; the job gets every change.
+    """Time that the run needs after the job. Every change is passed to the job.
 
     Args:
         reserve: receives measurements.
         judging: judges the first package.
-        folder: of the job.
-        run_time: gives the end of the run.
+        folder: folder of the job.
+        run_time: has the end of the run.
     """
 
     def __init__(self, reserve: Reserve, judging: Judging, folder: Path, run_time: RunTime) -> None:
@@ -224,11 +226,11 @@ class _After:
         self._measured: Future[None] | None = None
 
     def seconds(self) -> float:
-        """Return the seconds for judging as many rows as planned, and for registering."""
+        """Return the seconds for judging the planned number of rows and for registering."""
         return self._reserve.after_s(rows=self._judging.planned_rows, cases=self._judging.planned_cases)
 
     def package_built(self, event: Mapping[str, Any]) -> None:
-        """Note the time of packaging, and judge the first package beside the training if there is time for it."""
+        """Record the time of packaging, and judge the first package beside the training if there is time for it."""
         factor = QUICK_FACTOR if event.get("quick") else 1.0
         self._reserve.record("package", factor * float(event["package_s"]))
         self._tell()
@@ -237,7 +239,7 @@ class _After:
             return
         scratch = tempfile.TemporaryDirectory(prefix="evergreen-first-")
         package = Path(scratch.name) / "package"
-        shutil.copytree(newest.package, package)  # the job replaces its own when the next one is complete
+        shutil.copytree(newest.package, package)  # the job replaces its package when the next one is complete
         parity = newest.facts()["parity"]
 
         def measure() -> None:
@@ -248,12 +250,12 @@ class _After:
         self._measured.add_done_callback(lambda _: self._tell())
 
     def _has_time(self) -> bool:
-        """Return True if judging fits twice: beside the training, and after it."""
+        """Return True if there is time to judge twice: beside the training and after it."""
         ends_at = self._run_time.ends_at + self._run_time.overrun_s
         return ends_at - self._run_time.now() > 2.0 * self._reserve.least_after_s()
 
     def wait(self) -> BaseException | None:
-        """Wait until nothing reads the job's packages any more; return why judging could not be measured."""
+        """Wait until no thread reads the job's packages; return the error if judging could not be measured."""
         self._judging.stop()
         self._beside.shutdown()
         return self._prepared.exception() or (None if self._measured is None else self._measured.exception())
@@ -264,7 +266,7 @@ class _After:
 
 
 def champion_weights(services: Services, head: LedgerRecord | None) -> Start | None:
-    """Return the champion's fp32 weights on local disk; None where they were never kept."""
+    """Return the champion's fp32 weights on local disk; None if they were never kept."""
     package = champion_package(services, head)
     if package is None or head is None:
         return None
@@ -274,8 +276,8 @@ def champion_weights(services: Services, head: LedgerRecord | None) -> Start | N
 
 
 def kept_weights(services: Services, version: str, package: ModelPackage) -> Path | None:
-    """Return a version's fp32 weights on local disk, or None where they were never kept."""
-    run_id = package.config.run or services.registry.tags(version).get("run")  # of earlier releases
+    """Return a version's fp32 weights on local disk; None if they were never kept."""
+    run_id = package.config.run or services.registry.tags(version).get("run")  # tag of earlier releases
     if run_id is None:
         return None
     folder = services.home.folder("jobs", run_id) / WEIGHTS_FOLDER

@@ -1,4 +1,4 @@
-"""A training job in a child process under a deadline: relays its events and restarts a killed child."""
+"""Training job in a child process with a deadline. Events are relayed, and a killed child is restarted."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from absa.job import AFTER_FILE, EXIT_DEADLINE_MISSED
 from absa.packaging.numbered import PACKAGE_FOLDER, WEIGHTS_FOLDER, NumberedPackages
 from absa.records.files import write_whole
 
-_RESTART_FLOOR_S: Final = 4.0  # with less left a restart cannot end well; with more the job itself keeps the deadline
+_RESTART_FLOOR_S: Final = 4.0  # a restart needs more time than this; with more the job keeps the deadline itself
 _MAX_STARTS: Final = 5
 _LOOK_EVERY_S: Final = 0.2
 
@@ -59,8 +59,8 @@ def run_job(
 ) -> JobResult:
     """Run `python -m absa.job FOLDER` and return its newest complete package.
 
-    A flow's timeout cannot stop native code; killing a process can. The child is killed when the caller's own time
-    begins and a package is complete, and at the latest at `ends_at` plus `overrun_s`.
+    A flow's timeout cannot stop native code, but killing a process does. The child is killed as soon as a package is
+    complete and the caller needs the remaining time, and at the latest at `ends_at` plus `overrun_s`.
 
     Args:
         folder: the job's folder, with job.json and the rows.
@@ -121,14 +121,14 @@ def relay_child(
     Other output of the child goes to its log. The child does not outlive the call.
 
     Args:
-        command: of the child.
+        command: command of the child.
         log: file for its standard error.
-        environment: the child's.
+        environment: environment of the child.
         on_event: receives every event.
         is_over: returns True when the child has to be killed; called five times per second, in another thread.
 
     Returns:
-        Its exit code, and the sentence of its event `failed`; None without one.
+        Exit code of the child, and the sentence of its event `failed`; None without this event.
     """
     ended = threading.Event()
     why: str | None = None

@@ -1,4 +1,4 @@
-"""Judging: candidate and champion on the same test rows, and the gate's decision on that."""
+"""Judging: candidate and champion on the same test rows, and the gate's decision on the results."""
 
 import tempfile
 import threading
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from absa.inference.package import ModelPackage
     from absa.inference.tokenization import ModelInput
 
-_FEWEST_BASELINE_ROWS: Final = 2_000  # trained on within a second
-_BASELINE_ROWS_PER_S: Final = 30  # of budget: at most about a hundredth of it
-_ROWS_AT_ONCE: Final = 256  # that the champion scores ahead before it looks whether it is to stop
+_FEWEST_BASELINE_ROWS: Final = 2_000  # training the baseline on them takes less than a second
+_BASELINE_ROWS_PER_S: Final = 30  # per second of the budget, so that the baseline takes about a hundredth of it at most
+_ROWS_AT_ONCE: Final = 256  # rows that the champion scores ahead between two checks of `stop`
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A trained and judged package, not yet registered."""
+    """Trained and judged package that is not yet registered."""
 
     package: "ModelPackage"
     evidence: "GateEvidence"
@@ -52,7 +52,7 @@ class Candidate:
 
     @property
     def metrics(self) -> "Metrics":
-        """The candidate's figures on the whole test side."""
+        """Figures of the candidate on the whole test split."""
         return self.evidence.candidate
 
     @property
@@ -63,7 +63,7 @@ class Candidate:
 
     @property
     def rows_per_s(self) -> float | None:
-        """Rows per second of one thread on this machine; None where they were not measured."""
+        """Rows per second of one thread on this machine; None if not measured."""
         return None if self.evidence.footprint is None else self.evidence.footprint.rows_per_s
 
 
@@ -76,10 +76,10 @@ Draw = Callable[["Metrics", Sequence[Mapping[str, Any]], Path, TaskSpec], None]
 
 
 def in_fresh_process(package: "ModelPackage") -> float:
-    """Load a package in a fresh process with serving's requirements, and return the memory of it in MB.
+    """Load a package in a fresh process with serving's requirements, and return the memory of the process in MB.
 
     Raises:
-        IntegrityError: it does not load, or its answers differ from those of packaging.
+        IntegrityError: the package does not load, or its answers differ from the answers at packaging.
     """
     from absa.packaging.validate import validate_package
 
@@ -87,7 +87,7 @@ def in_fresh_process(package: "ModelPackage") -> float:
 
 
 class RememberedScores:
-    """Scores of one engine, remembered by pair: a later request computes only new pairs."""
+    """Cache of one engine's scores by pair. A later request computes only new pairs."""
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
@@ -104,7 +104,7 @@ class RememberedScores:
 
     @property
     def engine(self) -> "Engine":
-        """Engine whose scores are remembered."""
+        """Engine whose scores are cached."""
         return self._engine
 
     @property
@@ -118,14 +118,14 @@ class RememberedScores:
 
 
 class Judging:
-    """Judges packages of one run against the champion.
+    """Judge of the packages of one run against the champion.
 
-    Test rows and the champion's scores do not depend on the candidate, and are prepared once while the job trains.
+    Test rows and the champion's scores do not depend on the candidate. They are prepared once, while the job trains.
 
     Args:
         services: lake, registry and settings.
-        manifest: snapshot of the run; its test side is judged on.
-        head: ledger record that names the champion; None: there is none.
+        manifest: snapshot of the run; its test split is used for judging.
+        head: ledger record that names the champion; None: the ledger is empty.
         budget_s: budget of the run.
         reserve: receives the time of judging.
         validate: checks that a package serves.
@@ -161,16 +161,16 @@ class Judging:
 
     @property
     def planned_rows(self) -> int:
-        """Test rows that are judged where time allows."""
+        """Number of test rows that are judged if there is time."""
         return min(self._most, self._manifest.side_rows("test"))
 
     @property
     def planned_cases(self) -> int:
-        """Behavioural cases that are judged where time allows."""
+        """Number of behavioural cases that are judged if there is time."""
         return self._services.settings.gate.behaviour_cases
 
     def prepare(self) -> None:
-        """Import slow modules and read the test rows while the job trains, because a busy machine needs seconds."""
+        """Import slow modules and read the test rows while the job trains; on a busy machine this takes seconds."""
         import sklearn.linear_model
         import sklearn.metrics  # noqa: F401
 
@@ -194,18 +194,18 @@ class Judging:
         self._score_ahead(test)
 
     def stop(self) -> None:
-        """Make `measure` return soon. `judge` must not run before it has returned."""
+        """Make `measure` return soon. `judge` must not run before `measure` has returned."""
         self._stop.set()
 
     def judge(self, run: TrackedRun, job: JobResult, *, run_time: RunTime) -> Candidate:
         """Judge the job's package on as many rows as the time before registration allows.
 
-        Of a large test side recent and established rows get half of the places each.
+        If the test split is too large, half of the judged rows are recent and half established.
 
         Args:
-            run: receives the number of rows and cases; its history becomes a picture.
+            run: receives the number of rows and cases; its history is drawn as a picture.
             job: result of the training.
-            run_time: gives the deadline of the run.
+            run_time: has the deadline of the run.
         """
         from absa.data.snapshot import sample_side
 
@@ -222,19 +222,19 @@ class Judging:
         pictures = job.folder / "pictures"
         pictures.mkdir(exist_ok=True)
         self._draw(evidence.candidate, run.history, pictures, evidence.task)
-        run.params({"test_rows": test.height, "behaviour_cases": cases})  # last: MLflow lets no repetition change them
+        run.params({"test_rows": test.height, "behaviour_cases": cases})  # last: MLflow refuses a changed value
         return Candidate(
             package=engine.package, evidence=evidence, decision=decision, job=job, pictures=pictures, test=test,
             scores=scores,
         )  # fmt: skip
 
     def stays_behind(self, candidate: Candidate, leader: Candidate, *, name: str) -> str | None:
-        """Return why a candidate does not replace a larger one of its run, by the gate's second reason.
+        """Return the reason why a candidate does not replace a larger one of its run: it must be cheaper and not worse.
 
         Args:
-            candidate: the smaller one, on whose test rows they are compared.
-            leader: the larger one.
-            name: of the leader, in the sentence.
+            candidate: smaller candidate; both are compared on its test rows.
+            leader: larger candidate.
+            name: name of the larger candidate in the sentence.
 
         Returns:
             A sentence; None if the candidate is not worse and cheaper.
@@ -286,7 +286,7 @@ class Judging:
 
         engine, pairs = scores.engine, list(test.select("text", "aspect").iter_rows())
         rate, speed = self._speed(engine, None if self._champion is None else self._champion.engine, pairs)
-        with ThreadPoolExecutor(1) as beside:  # a process of its own, while this one scores
+        with ThreadPoolExecutor(1) as beside:  # in another process, while this one scores
             serves = beside.submit(self._validate, engine.package)
             recent = [self._champion is None or self.since is None or at > self.since for at in test["observed_at"]]
             evidence = assess_engines(
@@ -351,7 +351,7 @@ class Judging:
         return train_baseline(sample, self._task)
 
     def _score_ahead(self, test: "pl.DataFrame") -> None:
-        """Let the champion score the test rows, or train the baseline, while the job trains, until `stop`."""
+        """Score the test rows with the champion, or train the baseline, while the job trains, until `stop`."""
         from absa.evaluation.behaviour import run_behaviours
         from absa.evaluation.invariance import behaviours_of
 
@@ -376,7 +376,7 @@ def draw_pictures(metrics: "Metrics", history: Sequence[Mapping[str, Any]], into
 
 
 def _own_tests(services: Services, task: TaskSpec) -> "tuple[OwnTest, ...]":
-    """Read the user's own tests; a relative path is one from the home.
+    """Read the user's own tests; a relative path starts at the home.
 
     Raises:
         InvalidDataError: the file cannot be used.
@@ -391,9 +391,9 @@ def data_checks(manifest: "Manifest", leaked: int, *, known: int | None = None) 
     """Return the gate's facts about the data.
 
     Args:
-        manifest: of the snapshot.
-        leaked: texts that are on both sides.
-        known: labels that the champion knows; later ones may have few rows yet. None: there is no champion.
+        manifest: manifest of the snapshot.
+        leaked: number of texts that are in the training and the test split.
+        known: number of labels of the champion; later labels may have few rows yet. None: there is no champion.
     """
     from absa.evaluation.gate import DataChecks
 

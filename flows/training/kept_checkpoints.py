@@ -1,8 +1,8 @@
-"""Checkpoints of a run in the lake, so that another machine can continue where a lost one stopped.
+"""Checkpoints of a run in the lake, so that another machine can continue the training of a lost machine.
 
-The job writes them directly into a lake that is a folder. To S3 the newest complete one is copied every 20 s.
-runs/open/<digest of snapshot and settings>.json names the run that is not complete yet; the next run with that digest
-resumes it.
+If the lake is a folder, the job writes checkpoints directly into it. If the lake is on S3, the newest complete
+checkpoint is copied every 20 s. runs/open/<digest of snapshot and settings>.json names the run that is not complete
+yet; the next run with that digest resumes it.
 """
 
 import hashlib
@@ -26,9 +26,9 @@ class KeptCheckpoints:
 
     Args:
         lake: keeps them.
-        run_id: of this run.
-        what: snapshot and settings; runs in which they are equal can continue from each other's checkpoints.
-        local: folder for them where the lake is not a folder.
+        run_id: id of this run.
+        what: snapshot and settings; runs with equal ones can continue from each other's checkpoints.
+        local: folder for checkpoints if the lake is not a folder.
     """
 
     def __init__(self, lake: Lake, run_id: str, what: Mapping[str, Any], local: Path) -> None:
@@ -38,7 +38,7 @@ class KeptCheckpoints:
         self.folder = Path(lake.url(self._prefix)) if isinstance(lake, FolderLake) else local
 
     def adopt(self) -> str | None:
-        """Take over the checkpoint of an incomplete run with the same snapshot and settings; return that run's id."""
+        """Use the checkpoint of an incomplete run with the same snapshot and settings; return that run's id."""
         self.folder.mkdir(parents=True, exist_ok=True)
         adopted = None
         try:
@@ -75,7 +75,7 @@ class KeptCheckpoints:
             thread.join(timeout=_COPY_EVERY_S)
 
     def copy_newest(self) -> None:
-        """Put the newest whole checkpoint into the lake, digest last, and remove older ones there."""
+        """Copy the newest complete checkpoint to the lake, digest last, and remove older ones there."""
         notes = sorted(self.folder.glob("*.json"))
         if not notes:
             return
@@ -89,7 +89,7 @@ class KeptCheckpoints:
             for key in self._lake.list(self._prefix):
                 if Path(key).stem < newest:
                     self._lake.delete(key)
-        except (OSError, EvergreenError):  # the job replaced it, or the lake is unavailable: the next copy follows
+        except (OSError, EvergreenError):  # the job replaced it, or the lake is unavailable: try again later
             return
 
     def clear(self) -> None:

@@ -26,13 +26,13 @@ def register_version(
     budget_s: float,
     tags: Mapping[str, str],
 ) -> str:
-    """Put the package into the lake, log it as the run's model and register it with tags, also if it was rejected.
+    """Copy the package to the lake, log it as the run's model and register it with tags, even if it was rejected.
 
     Returns:
-        The version. A repeated call returns the same one.
+        The version. A repeated call returns the same version.
 
     Raises:
-        UnavailableError: MLflow or the lake is unavailable; the ledger does not know the version yet.
+        UnavailableError: MLflow or the lake is unavailable; the ledger does not have the version yet.
     """
     metrics, usd_per_million = candidate.metrics, price_of(services, candidate.rows_per_s)
     try:
@@ -93,25 +93,25 @@ def put_in_force(
     actor: str,
     behind: str | None = None,
 ) -> str:
-    """Record a version in the ledger: a first one becomes champion unless the gate rejects it, a better one challenger.
+    """Record a version in the ledger: the first becomes champion unless the gate rejects it, a better one challenger.
 
-    While nothing serves, a version on HOLD is better than none; the ledger's reason is then a warning. A repeated call
-    continues from the records of the first. A version that another training recorded without evidence is recorded again
-    with its evidence.
+    Without a champion, a version on HOLD also becomes champion; the ledger's reason is then a warning. A repeated call
+    continues from the records of the first call. A version that another training recorded without evidence is recorded
+    again with its evidence.
 
     Args:
         services: ports.
-        version: registered.
-        candidate: that was judged.
+        version: registered version.
+        candidate: judged candidate of the version.
         training: cost and origin of the training, for the evidence.
-        actor: of the records.
-        behind: reason why another version of the same run stays challenger instead; None: none does.
+        actor: actor of the records.
+        behind: reason why another version of the same run stays challenger instead; None: this version may become it.
 
     Returns:
         crowned, challenged or kept.
 
     Raises:
-        ConflictError: another writer moved the ledger meanwhile; a repeated call looks again.
+        ConflictError: another writer appended to the ledger meanwhile; a repeated call decides again.
     """
     decision = candidate.decision
     said = decision.reasons[:3] if behind is None else (behind,)
@@ -150,8 +150,8 @@ def put_in_force(
 def _record_interrupted(services: Services, *, before: int, actor: str) -> LedgerRecord | None:
     """Record earlier versions that are registered but not in the ledger; return the head.
 
-    Their training was killed between the two steps, and an operator can promote them then. One that still runs records
-    its version again, with the evidence. Without MLflow a later training records them.
+    Their trainings were killed between the two steps. Once recorded, an operator can promote these versions. A training
+    that still runs records its version again, with the evidence. Without MLflow a later training records them.
     """
     head = services.ledger.head()
     try:
@@ -182,9 +182,9 @@ def _is_recorded(services: Services, evidence: Mapping[str, Any]) -> bool:
 
 
 def price_of(services: Services, rows_per_s: float | None) -> float | None:
-    """Return US dollars per million predictions at so many rows per second, by the home's price table or the shipped.
+    """Return US dollars per million predictions at a speed, by the price table of the home or the shipped table.
 
-    None where the speed was not measured, or the table lacks the machine or cannot be read.
+    None if the speed was not measured, or the table lacks the machine or cannot be read.
     """
     from infra.cost.prices import core_usd_per_million, read_prices
 
@@ -194,7 +194,7 @@ def price_of(services: Services, rows_per_s: float | None) -> float | None:
     try:
         return core_usd_per_million(read_prices(kept if kept.exists() else None), rows_per_s=rows_per_s)
     except (ValueError, OSError):
-        return None  # a version must not fail for its price: `evergreen lab cost` shows the error
+        return None  # a missing price must not fail the version: `evergreen lab cost` shows the error
 
 
 def _price_tags(candidate: Candidate, usd_per_million: float | None) -> dict[str, str]:

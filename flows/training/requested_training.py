@@ -1,4 +1,4 @@
-"""Use case: a requested training, with the attempt of its window, its result page and the promotion that follows."""
+"""Use case: run a requested training, end its window's attempt, show the result, start the promotion."""
 
 import dataclasses
 import time
@@ -26,7 +26,7 @@ _MOVE_EVERY_S: Final = 2.0
 def run_training(services: Services, request: TrainingRequest, *, flow_run_id: str | None) -> dict[str, Any]:
     """Train here, or on the machine that the settings name; return the result as plain values.
 
-    A scheduled training with too few new labels for its gate trains nothing; its result has the missing number.
+    A scheduled training with too few new labels for its gate trains nothing; its result has the number of missing ones.
 
     Raises:
         EvergreenError: see `require_data`, `train_as_requested` and `train_on_machine`.
@@ -52,8 +52,8 @@ def train_as_requested(
 
     Args:
         services: ports.
-        request: what to train.
-        flow_run_id: recorded with the attempt.
+        request: request to train.
+        flow_run_id: flow run, recorded with the attempt.
         train: makes the version.
 
     Raises:
@@ -93,16 +93,16 @@ def train_as_requested(
 def train_on_machine(
     services: Services, request: TrainingRequest, *, batch: BatchClient | None = None
 ) -> dict[str, Any]:
-    """Run the same flow on a GPU machine and wait for it; an attempt that the machine left open is ended.
+    """Run the same flow on a GPU machine, wait for its end, and end an attempt that the machine left open.
 
     Args:
         services: ports.
-        request: what to train.
+        request: request to train.
         batch: client of AWS Batch; None: boto3's.
 
     Raises:
-        PermanentError: files or a base were named, which the machine cannot see, or the training failed.
-        DeadlineMissedError: it missed its budget.
+        PermanentError: the request names files or a base, which the machine cannot read, or the training failed.
+        DeadlineMissedError: the training missed its budget.
         UnavailableError: no machine was available, or AWS is unavailable.
     """
     if request.base is not None:
@@ -132,7 +132,7 @@ def train_on_machine(
         ran = machine.train(budget_s=request.budget_s, reason=request.reason, window=request.window)
     except EvergreenError as error:
         attempt.fail(error)
-        if isinstance(error, UnavailableError):  # no machine began a training, so none has recorded it
+        if isinstance(error, UnavailableError):  # no machine started a training, so none has recorded it
             write_training(services.lake, _begun(services, request).failed(services.clock(), str(error)))
         raise
     return dataclasses.asdict(ran)
@@ -140,9 +140,9 @@ def train_on_machine(
 
 @contextmanager
 def _recorded(services: Services, request: TrainingRequest) -> Iterator[Callable[[TrainedVersion], None]]:
-    """Record in the lake that a training runs, and its end; the body passes its result to what is yielded.
+    """Record start and end of a training in the lake; the body passes its result to the yielded function.
 
-    An end that cannot be recorded is logged: it changes no result.
+    If the end cannot be recorded, this is logged and does not change the result.
     """
     state = _begun(services, request)
     write_training(services.lake, state)
@@ -188,7 +188,7 @@ def _result(outcome: TrainedVersion) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Attempt:
-    """Attempt of the window that requested this run; without a window nothing is recorded."""
+    """Attempt of the window that requested this run. Without a window nothing is recorded."""
 
     store: "VerdictStore"
     window: Window | None

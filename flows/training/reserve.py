@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 Phase = Literal["start", "package", "judge", "register"]
 
 _NOMINAL_S: Final[dict[Phase, float]] = {"start": 5.0, "package": 4.0, "judge": 3.0, "register": 3.0}
-"""Six layers on two idle cores; used until a run on this machine has measured a phase, scaled by this run's load."""
+"""Seconds per phase for six layers on two idle cores, scaled by this run's load; used until a run has measured them."""
 _MARGIN: Final = 1.3  # the load of a machine changes between the measurement and the phase itself
 _LEAST_SLOWDOWN: Final = 0.5
 _MOST_SLOWDOWN: Final = 20.0
 _PACKAGING_POWER: Final = 0.75
-_SCORING_SHARE: Final = 0.05  # of the budget, at most, for scoring test rows and behavioural cases
-_SCORED_ROWS_PER_S: Final = 600.0  # by one int8 model of six layers on two idle cores
+_SCORING_SHARE: Final = 0.05  # largest share of the budget for scoring test rows and behavioural cases
+_SCORED_ROWS_PER_S: Final = 600.0  # speed of one int8 model of six layers on two idle cores
 _MOST_TEST_ROWS: Final = 20_000
 _LEAST_TEST_ROWS: Final = 2_000
 _FEWEST_TEST_ROWS: Final = 200
 _FEWEST_CASES: Final = 10
 _TIMED_ROWS: Final = 64
 _ROWS_PER_CASE: Final = 20.0  # test rows that take as long as one case of every behaviour
-_TRAINING_S: Final = 5.0  # of training that a suggested budget allows for
-_LAYERS_A_PACKAGE: Final = 1  # packages and judging of a size take about as long as the training of so many layers
+_TRAINING_S: Final = 5.0  # training time in a suggested budget
+_LAYERS_A_PACKAGE: Final = 1  # packaging and judging a size takes about as long as training this number of layers
 _ROUND_TO_S: Final = 10
-OVERRUN_SHARE: Final = 0.25  # of its budget that a first training, without a champion, may take beyond it
+OVERRUN_SHARE: Final = 0.25  # share of its budget by which a first training (without a champion) may overrun
 TIMES_FILE: Final = "phase_times.json"  # in HOME/jobs
 
 
@@ -73,9 +73,9 @@ class RunTime:
 
 
 class Reserve:
-    """Estimates of the phases after training, in seconds. Measurements replace them as they come.
+    """Estimated durations of the phases after training, in seconds. Measurements replace the estimates.
 
-    Each measurement is stored at once, so that a run that fails still informs the next one.
+    Each measurement is stored at once, so that the next run can use it even if this run fails.
 
     Args:
         file: measurements of earlier runs on this machine; created or replaced.
@@ -97,18 +97,18 @@ class Reserve:
             write_whole(self._file, json.dumps({name: round(value, 2) for name, value in content.items()}))
 
     def record_speed(self, rows_per_s: float) -> None:
-        """Note the test rows per second that this machine scores now."""
+        """Record the test rows per second that this machine scores now."""
         self._rows_per_s = rows_per_s
 
     def estimate_s(self, phase: Phase) -> float:
-        """Return the seconds of a phase: as measured in this run, else in earlier runs, scaled by this run's load."""
+        """Return the seconds of a phase: measured in this run, else in earlier runs and scaled by this run's load."""
         if phase in self._measured:
             return self._measured[phase]
         before_s = self._earlier.get(phase, _NOMINAL_S[phase])
         return before_s * self._slowdown()
 
     def packaging_s(self) -> float:
-        """Return the seconds to keep for packaging until the job has measured it."""
+        """Return the seconds to keep for packaging until the job has measured the phase."""
         return _MARGIN * self.estimate_s("package")
 
     def least_after_s(self) -> float:
@@ -116,13 +116,13 @@ class Reserve:
         return _MARGIN * (self.estimate_s("judge") + self.estimate_s("register"))
 
     def after_s(self, *, rows: int, cases: int) -> float:
-        """Return the seconds for judging so many test rows and cases, if time allows, and for registering."""
+        """Return the seconds for judging these numbers of test rows and cases, if time allows, and for registering."""
         speed = self._rows_per_s or _SCORED_ROWS_PER_S / self._slowdown()
         scoring_s = max(0.0, rows - _FEWEST_TEST_ROWS + _ROWS_PER_CASE * (cases - _FEWEST_CASES)) / speed
         return self.least_after_s() + min(scoring_s, _SCORING_SHARE * self._budget_s)
 
     def sufficient_budget_s(self, used_s: float) -> float:
-        """Return a budget, in seconds, that is enough for a step and a package here.
+        """Return a budget, in seconds, that is enough for a step and a package on this machine.
 
         Args:
             used_s: seconds that this run has used so far.
@@ -137,8 +137,8 @@ class Reserve:
     def _slowdown(self) -> float:
         """Return the ratio of this run's measurements to earlier ones on this machine; 1 without a measurement.
 
-        Judging is like registration (one thread, other processes, files), so it counts where it is measured. Packaging
-        keeps every core busy and suffers more from other work.
+        If judging was measured, its ratio is used, because judging is similar to registration (one thread, other
+        processes, files). Packaging keeps every core busy, so other work slows it more.
         """
         kinds: tuple[tuple[Phase, float], ...] = (("judge", 1.0), ("package", _PACKAGING_POWER))
         for phase, power in kinds:
@@ -154,7 +154,7 @@ def _read(file: Path) -> dict[Phase, float]:
         content = json.loads(file.read_text())
         return {name: float(content[name]) for name in _NOMINAL_S if name in content}
     except (OSError, ValueError, TypeError, AttributeError):
-        return {}  # a measurement is a hint; without it the nominal figures apply
+        return {}  # without measurements the nominal figures apply
 
 
 def rows_per_s(engine: "Engine", test: "pl.DataFrame") -> float:
@@ -166,12 +166,12 @@ def rows_per_s(engine: "Engine", test: "pl.DataFrame") -> float:
 
 
 def judged_in_time(speed: float, *, left_s: float, cases: int) -> tuple[int, int]:
-    """Return how many test rows and behavioural cases can be judged in a time.
+    """Return the numbers of test rows and behavioural cases that can be judged in a time.
 
     Args:
-        speed: test rows per second, of all models that still have to score together.
-        left_s: seconds there are; at least 200 rows and 10 cases are judged, however few the seconds.
-        cases: behavioural cases that are wanted; they get half of the time at most, rows get the rest.
+        speed: test rows per second of all models that still have to score, together.
+        left_s: seconds left; at least 200 rows and 10 cases are judged, even if the time is too short.
+        cases: desired number of behavioural cases; they get at most half of the time, rows get the rest.
     """
     case_s = _ROWS_PER_CASE / speed
     tried = max(_FEWEST_CASES, min(cases, int(0.5 * max(0.0, left_s) / case_s)))
@@ -179,13 +179,13 @@ def judged_in_time(speed: float, *, left_s: float, cases: int) -> tuple[int, int
 
 
 def ladder_share(sizes: Sequence[int]) -> float:
-    """Return the share of the time left that the first of these sizes (layers) gets, its packages included."""
+    """Return the share of the remaining time for the first of these sizes (layers), including its packages."""
     costs = [size + _LAYERS_A_PACKAGE for size in sizes]
     return costs[0] / sum(costs)
 
 
 def fitting_ladder(sizes: Sequence[int], *, budget_s: float, least_s: float) -> list[int]:
-    """Return the largest sizes of a ladder whose shares of a budget last `least_s` seconds each; one at least."""
+    """Return the largest sizes of a ladder whose shares of a budget are at least `least_s` seconds; at least one."""
     fitting = list(sizes)
     while len(fitting) > 1 and budget_s * ladder_share([fitting[-1], *fitting[:-1]]) < least_s:
         fitting.pop()
@@ -198,6 +198,6 @@ def fewest_judged() -> tuple[int, int]:
 
 
 def most_test_rows(budget_s: float, *, champion: bool) -> int:
-    """Return the most test rows that are judged: what a twentieth of the budget scores, with every model together."""
+    """Return the largest number of judged test rows: all models score them in a twentieth of the budget."""
     scored = _SCORING_SHARE * budget_s * _SCORED_ROWS_PER_S / (2 if champion else 1)
     return int(min(_MOST_TEST_ROWS, max(_LEAST_TEST_ROWS, scored)))

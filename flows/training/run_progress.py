@@ -1,4 +1,4 @@
-"""Progress of the training that runs now: one small file that it writes, and the line that other processes show."""
+"""Progress of the running training: a small file that the training writes, and the line that other processes show."""
 
 import json
 import threading
@@ -39,9 +39,9 @@ class TrainingProgress:
 
     Attributes:
         started: start of the run.
-        ends_at: its deadline.
-        phase: its present work, in words.
-        detail: passes, loss and rate while it trains; empty otherwise.
+        ends_at: deadline of the run.
+        phase: present phase, in words.
+        detail: passes, loss and rate during training; empty otherwise.
         notes: sentences for the user so far.
     """
 
@@ -52,11 +52,11 @@ class TrainingProgress:
     notes: tuple[str, ...] = ()
 
     def share(self, now: float) -> float:
-        """Share of the budget that is used, 0 to 1."""
+        """Return the used share of the budget, 0 to 1."""
         return min(1.0, max(0.0, (now - self.started) / max(1e-9, self.ends_at - self.started)))
 
     def line(self, now: float) -> str:
-        """One line: phase, time left of the budget, and how the training goes."""
+        """Return one line: phase, time left of the budget, and details of the training."""
         left_s = self.ends_at - now
         time_left = f"{left_s:.0f} s left" if left_s >= 0 else f"{-left_s:.0f} s over the budget"
         return f"{self.phase}, {time_left}{', ' if self.detail else ''}{self.detail}"
@@ -96,7 +96,7 @@ def read_progress(folder: Path, *, since: float) -> TrainingProgress | None:
             detail=str(state["detail"]),
             notes=tuple(state["notes"]),
         )
-    except (FileNotFoundError, KeyError, ValueError):  # none yet, of an earlier release, or cut by a power failure
+    except (FileNotFoundError, KeyError, ValueError):  # missing, of an earlier release, or damaged by a power failure
         return None
     return found if found.started >= since else None
 
@@ -107,7 +107,7 @@ def shown(folder: Path, out: TextIO | None = None) -> Iterator[None]:
 
     Args:
         folder: HOME/jobs.
-        out: where the lines go; None: standard error.
+        out: stream for the lines; None: standard error.
     """
     line, ended, since = ProgressLine(out), threading.Event(), time.time()
     told = 0

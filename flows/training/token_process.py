@@ -1,4 +1,4 @@
-"""Token shards of a snapshot: existing ones, made at once if rows are few, or by a process beside the training."""
+"""Token shards of a snapshot: existing, made at once if rows are few, or made by a process beside the training."""
 
 import os
 import signal
@@ -21,15 +21,15 @@ _SHOWN_CHARS: Final = 300
 
 
 class ShardMaker:
-    """Process that makes token shards. If it fails, the cause is left where a training waits for them.
+    """Process that makes token shards. If it fails, it writes the cause to the folder in which a training waits.
 
-    Its own workers end with it.
+    The workers of the process end with it.
 
     Args:
-        command: of the process.
-        folder: of the shards.
+        command: command of the process.
+        folder: folder of the shards.
         log: file for its standard error.
-        environment: of the process.
+        environment: environment of the process.
     """
 
     def __init__(self, command: Sequence[str], folder: Path, *, log: Path, environment: Mapping[str, str]) -> None:
@@ -53,7 +53,7 @@ class ShardMaker:
         code = self._process.wait()
         if code == 0:
             return
-        with suppress(ProcessLookupError):  # the workers of its pool would wait for it for ever
+        with suppress(ProcessLookupError):  # otherwise the workers of its pool would wait forever
             os.killpg(self._process.pid, signal.SIGKILL)
         if self._stopped:
             return
@@ -67,13 +67,13 @@ class ShardMaker:
 
 @dataclass(frozen=True)
 class Shards:
-    """Folder of token shards, and the process that still makes some of them."""
+    """Folder of token shards, and the process that makes the missing ones."""
 
     folder: Path
     maker: ShardMaker | None = None
 
     def stop(self) -> None:
-        """Stop the process; complete shards stay, and the next training makes the rest."""
+        """Stop the process; complete shards stay, and the next training makes the missing ones."""
         if self.maker is not None:
             self.maker.stop()
 
@@ -86,11 +86,11 @@ def shards_of(
 
     Args:
         lake: holds the snapshot and keeps the shards.
-        snapshot: its digest.
-        tokenizer: the tokenizer.json.
+        snapshot: digest of the snapshot.
+        tokenizer: path of tokenizer.json.
         max_tokens: most tokens of a pair.
-        cache: local folder for the log, and for copies where the lake is not a folder.
-        environment: of the process that makes them.
+        cache: local folder for the log, and for copies if the lake is not a folder.
+        environment: environment of the process that makes shards.
     """
     from absa.data.token_shards import SMALL_ROWS, make_shards, plan_shards
     from absa.records.layout import shards_prefix

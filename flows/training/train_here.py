@@ -12,7 +12,7 @@ from flows.platform.terminal import say
 
 
 def _run_flow(**parameters: Any) -> None:
-    """Run the flow with the settings of this machine, which requests no other machine."""
+    """Run the flow with the settings of this machine, without a request for another machine."""
     from flows.platform.settings import Settings, apply_environment
 
     os.environ.pop("EVERGREEN_TRAINING_QUEUES", None)

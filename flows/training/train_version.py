@@ -1,6 +1,7 @@
 """Use case: make one version, or one per size of a ladder, inside a budget.
 
-Snapshot, train, judge, register, record in the ledger; the sizes of a ladder one after another, the largest first.
+The steps are snapshot, train, judge, register, and record in the ledger. The sizes of a ladder are made one after
+another, the largest first.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,15 +35,15 @@ class TrainingRequest:
 
     Attributes:
         budget_s: wall-clock budget of the whole run, in seconds.
-        sources: files to ingest beside the feedback in the lake.
+        sources: files to ingest in addition to the feedback in the lake.
         reason: origin of the request.
         window: key of the window whose verdict requested it; None: no window did.
         base: base model to start from; None: the champion's weights, or the base of the settings.
         recipe: recipe of the training; None: the settings' own.
-        teachers: folders or hub names of encoders that teach; none: those of the settings.
-        teacher_budget_s: seconds of each teacher, before the budget of the run; None: as the settings say.
-        unlabelled: files of inputs without labels that teachers answer on.
-        start_promotion: whether the caller starts the promotion of a new challenger.
+        teachers: folders or hub names of encoders that teach; none: the teachers of the settings.
+        teacher_budget_s: seconds of each teacher, before the budget of the run; None: the value of the settings.
+        unlabelled: files of inputs without labels for the teachers' answers.
+        start_promotion: True if the caller starts the promotion of a new challenger.
     """
 
     budget_s: float
@@ -62,11 +63,11 @@ class TrainedVersion:
     """Result of a training. `action` is crowned, challenged or kept; `f1` is the task's primary metric.
 
     Attributes:
-        layers: of the version.
-        size_mb: of its package.
-        rows_per_s: of one thread on this machine.
+        layers: number of layers of the version.
+        size_mb: size of its package in MB.
+        rows_per_s: rows per second of one thread on this machine.
         usd_per_million: US dollars per million predictions at that speed; None: not measured, or not priced.
-        ladder: every version of a run with a ladder, this one among them.
+        ladder: every version of a run with a ladder, including this one.
     """
 
     version: str
@@ -86,7 +87,7 @@ class TrainedVersion:
     ladder: tuple["TrainedVersion", ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, as a flow run's result shows them."""
+        """Return plain values for the result of a flow run."""
         task = self.task
         values = vars(self) | {
             "reasons": list(self.reasons), "task": task.name, "metric": task.metric,
@@ -118,20 +119,20 @@ def train_version(
     """Make one version inside a budget that starts now, or when the teachers of the recipe have answered.
 
     The run is planned to end before its deadline with a version: the newest complete package is judged and registered.
-    It is late if the machine becomes much busier after the run has measured it. Without a champion it may overrun by a
-    quarter of its budget, which an event announces. A complete package is always registered. The ledger's evidence
-    names the window and whether the caller starts the promotion, so that another process can continue after a kill. A
-    failure after the ledger has the version is announced by an event, and the training has succeeded.
+    The run is late if the load of the machine rises much after it was measured. Without a champion the run may overrun
+    by a quarter of its budget, which an event announces. A complete package is always registered. The ledger's evidence
+    has the window, and whether the caller starts the promotion, so that another process can continue after a kill. If a
+    step fails after the version is in the ledger, an event announces the failure, and the training has succeeded.
 
-    With a ladder the budget is divided among the sizes that have enough time in it. They share snapshot and teachers,
-    and each is a version of its own. A smaller one replaces the challenger of its run only if it is not worse and
-    cheaper. A failure of a smaller one is announced by an event; the larger ones stay.
+    With a ladder the budget is divided among the sizes for which it is long enough. The sizes share snapshot and
+    teachers, and each becomes a version. A smaller version replaces the challenger of its run only if it is not worse
+    and cheaper. If a smaller size fails, an event announces the failure; the larger versions stay.
 
     Args:
         services: ports.
-        request: what to train.
+        request: request to train.
         on_event: receives the run's events.
-        job: trains and packages; by default in a process of its own.
+        job: trains and packages; by default in a separate process.
         judging: makes the judge of the run's packages.
         teacher: runs a teacher's process.
 
@@ -139,7 +140,7 @@ def train_version(
         The version; of a ladder the new challenger, else the new champion, else the largest.
 
     Raises:
-        DeadlineMissedError: the budget is too short for one step and one package; the message names one that would do.
+        DeadlineMissedError: the budget is too short for one step and one package; the message names a sufficient one.
         InvalidDataError: a source cannot be read.
         UnavailableError: MLflow or the lake is unavailable.
     """
@@ -159,7 +160,7 @@ def train_version(
 
 
 def _make_sizes(maker: "_Maker", *, started: float) -> TrainedVersion:
-    """Make the size of the settings, or those of the ladder that the budget holds, from `started` (epoch seconds)."""
+    """Make the size of the settings, or the sizes of the ladder that fit the budget, from `started` (epoch seconds)."""
     services, budget_s, tell = maker.services, maker.request.budget_s, maker.tell
     policy = services.settings.training
     if not policy.ladder:
@@ -184,7 +185,7 @@ def _make_sizes(maker: "_Maker", *, started: float) -> TrainedVersion:
 
 @dataclass
 class _Maker:
-    """Maker of a run's versions. `challenger` is the newest challenger of this run, with its version."""
+    """Maker of the versions of a run. `challenger` is the newest challenger of this run, with its version."""
 
     services: Services
     request: TrainingRequest
@@ -227,7 +228,7 @@ class _Maker:
         tags = {"reason": request.reason, **({"window": request.window} if request.window else {}), **self.tags}
         name = f"{request.reason}-{services.clock():%H%M%S}" + (f"-{layers}-layers" if self.tags else "")
         after_ledger = _AfterLedger(tell)
-        manifest = self._snapshot()  # without data no run is opened
+        manifest = self._snapshot()  # first, because no run is opened without data
         tell({"event": "phase", "name": "snapshot", "rows": manifest.total_rows})
         with after_ledger, services.runs.open(name, tags=tags) as run:
             describe_snapshot(services, run, manifest)
@@ -279,7 +280,7 @@ class _Maker:
             )
             after_ledger.recorded = version
             used_s = run_time.used_s
-            with after_ledger:  # here too, so that the run ends FINISHED
+            with after_ledger:  # so that the tracking run ends as FINISHED
                 reserve.record("register", registering_s + recording_s)
                 run.metrics(
                     {
@@ -322,7 +323,7 @@ class _Maker:
             self.tell({"event": "note", "sentence": f"the gate can only HOLD unless the version is cheaper: {lacks}"})
 
     def _snapshot(self) -> "Manifest":
-        """Return the snapshot of the run: that of its lesson, else one that is taken once."""
+        """Return the snapshot of the run: the snapshot of its lesson, else a new one, which is taken once."""
         if self.manifest is None:
             self.manifest = self.lesson.manifest if self.lesson else _snapshot(self.services, self.request)
         return self.manifest
@@ -359,7 +360,7 @@ def _lesson(services: Services, request: TrainingRequest, on_event: OnEvent, run
 
 
 def _timed(action: Callable[[], _T], now: Callable[[], float]) -> tuple[_T, float]:
-    """Return an action's result and its seconds: of a repeated step, those of the attempt that succeeded."""
+    """Return the result of an action and its seconds; of a repeated step only the successful attempt counts."""
     started = now()
     return action(), now() - started
 
@@ -389,7 +390,7 @@ class AfterTraining:
         self._now, self._ended = now, now()
 
     def __call__(self, event: Mapping[str, Any]) -> None:
-        """Note the time of events of training and export."""
+        """Record the time of events of training and export."""
         if event.get("event") in {"progress", "phase"} and event.get("name", "train") in {"train", "export"}:
             self._ended = self._now()
 

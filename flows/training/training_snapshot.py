@@ -1,4 +1,4 @@
-"""Snapshot of everything that may train, and its description in the tracking run."""
+"""Snapshot of all rows that may train, and its description in the tracking run."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from absa.inference.package import ModelPackage
 
 _DESCRIBED_ROWS: Final = 50_000
-_FEEDBACK: Final = "feedback"  # last part of the source's name in a manifest, of rows from feedback
+_FEEDBACK: Final = "feedback"  # last part of the name of a source with feedback, in a manifest
 
 
 def require_data(services: Services, sources: Sequence[str]) -> None:
     """Check that a training has rows to learn from: a snapshot, named files, or the file of evergreen.toml.
 
     Raises:
-        PermanentError: it has none.
+        PermanentError: there are no rows.
     """
     from absa.data.snapshot import latest_manifest
 
@@ -35,12 +35,12 @@ def require_data(services: Services, sources: Sequence[str]) -> None:
 
 
 def take_snapshot(services: Services, sources: Sequence[str]) -> "Manifest":
-    """Take a snapshot of the newest snapshot, the named files, and feedback since a snapshot last took it.
+    """Take a snapshot of the newest snapshot, the named files, and the feedback that no snapshot has yet.
 
-    A first training without files takes the one that evergreen.toml names.
+    A first training without files uses the file that evergreen.toml names.
 
     Raises:
-        PermanentError: there are no data, or they are of another task.
+        PermanentError: there are no data, or they have another task.
         InvalidDataError: a source cannot be read.
     """
     from absa.data.feedback import labelled_examples
@@ -80,7 +80,7 @@ def take_snapshot(services: Services, sources: Sequence[str]) -> "Manifest":
 
 
 def tested_recent_rows(services: Services) -> "RecentRows | None":
-    """Return the recent texts of which a new snapshot tests more; None if none are recent, see `recent_since`."""
+    """Return the recent texts, of which a new snapshot tests a larger share; None without any, see `recent_since`."""
     from absa.data.recent_split import RecentRows, wanted_rows
 
     since = recent_since(services)
@@ -90,11 +90,11 @@ def tested_recent_rows(services: Services) -> "RecentRows | None":
 
 
 def undecidable(services: Services, manifest: "Manifest", since: datetime | None) -> str | None:
-    """Return why the recent test rows of a snapshot are too few for the gate to decide; None if they are enough.
+    """Return a sentence if the recent test rows of a snapshot are too few for the gate to decide; else None.
 
     Args:
         services: lake and policy of the gate.
-        manifest: of the snapshot.
+        manifest: manifest of the snapshot.
         since: time of the champion's snapshot; None: there is no champion.
     """
     from absa.data.recent_split import labels_for_gate
@@ -114,9 +114,9 @@ def undecidable(services: Services, manifest: "Manifest", since: datetime | None
 
 
 def labels_since_champion(services: Services) -> int | None:
-    """Return the labelled rows that a training now has beyond the champion's; None: unknown, see `recent_since`.
+    """Return the number of labelled rows that a training now has and the champion's had not; None: see `recent_since`.
 
-    Counts recent rows of the newest snapshot and requests with feedback since it took feedback.
+    Counts recent rows of the newest snapshot, and requests with feedback that this snapshot does not have yet.
     """
     from absa.data.snapshot import latest_manifest
     from monitoring.monitor import count_new_labels
@@ -134,7 +134,7 @@ def labels_since_champion(services: Services) -> int | None:
 
 
 def missing_labels(services: Services) -> str | None:
-    """Return why a scheduled training has too few new labels; None if it is due, or the first one."""
+    """Return a sentence if a scheduled training has too few new labels; None if it is due, or the first training."""
     from absa.data.recent_split import labels_needed
 
     labels, needed = labels_since_champion(services), labels_needed(services.settings.staleness, services.settings.gate)
@@ -147,7 +147,7 @@ def missing_labels(services: Services) -> str | None:
 
 
 def feedback_taken_at(lake: Lake, newest: "Manifest") -> datetime:
-    """Return the time at which the newest snapshot or an ancestor took feedback, else that of the oldest one."""
+    """Return the time at which the newest snapshot or an ancestor took feedback, else the time of the oldest one."""
     from absa.data.snapshot import load_manifest
 
     found, seen = newest, set[str]()
@@ -167,7 +167,7 @@ def _took_feedback(manifest: "Manifest") -> bool:
 
 
 def describe_snapshot(services: Services, run: TrackedRun, manifest: "Manifest") -> None:
-    """Log the snapshot's sides as the run's datasets; a large side only by its name and digest."""
+    """Log the snapshot's splits as the run's datasets; a large split only by its name and digest."""
     from absa.data.snapshot import load_side
 
     run.params({"snapshot": manifest.digest, "snapshot_parent": manifest.parent, "task": manifest.task.name})
@@ -182,7 +182,7 @@ def describe_snapshot(services: Services, run: TrackedRun, manifest: "Manifest")
 
 
 def champion_of(head: LedgerRecord | None) -> str | None:
-    """Return the champion's version; None where nothing was ever promoted."""
+    """Return the champion's version; None if no version was ever promoted."""
     return None if head is None else head.state.champion
 
 
@@ -193,7 +193,7 @@ def champion_package(services: Services, head: LedgerRecord | None) -> "ModelPac
 
 
 def recent_since(services: Services) -> datetime | None:
-    """Return the time after which rows are recent; None without a champion, or where its package cannot be read."""
+    """Return the time after which rows are recent; None without a champion, or if its package cannot be read."""
     try:
         return champion_snapshot_at(services, services.ledger.head())
     except EvergreenError:

@@ -20,7 +20,7 @@ _SHOWN_FILES: Final = 3
 def ingest_result(
     manifest: Manifest, account: Account, refused: Path | None, parent: Manifest | None
 ) -> CommandResult[IngestFacts]:
-    """Return what was ingested, and where every row went. Pure."""
+    """Return the result of an ingest, with the outcome of every row. Pure."""
     digest = manifest.digest[:_DIGITS]
     same = parent is not None and parent.digest == manifest.digest
     return CommandResult(
@@ -75,7 +75,7 @@ def snapshot_facts(services: Services) -> list[SnapshotFacts]:
 
 
 def list_result(facts: list[SnapshotFacts]) -> CommandResult[list[SnapshotFacts]]:
-    """Return a table of the snapshots, and what can be done with the newest. Pure."""
+    """Return a table of the snapshots, and the possible next steps for the newest. Pure."""
     if not facts:
         return CommandResult(
             facts=facts, lines=("no snapshot yet",), meaning="There is nothing to learn from",
@@ -106,10 +106,10 @@ def drop_snapshot(services: Services, named: str) -> CommandResult[DropFacts]:
 
     Args:
         services: ledger and lake.
-        named: digest of the newest snapshot, or its start, so that a list that is old drops nothing else.
+        named: digest of the newest snapshot, or its start; a user with an old list drops no other snapshot by mistake.
 
     Raises:
-        PermanentError: it is not the newest, or the only one and a version learned from it.
+        PermanentError: the snapshot is not the newest, or it is the only one and a version learned from it.
     """
     newest = latest_manifest(services.lake)
     if newest is None:
@@ -134,7 +134,7 @@ def drop_snapshot(services: Services, named: str) -> CommandResult[DropFacts]:
             f"snapshot {newest.digest[:_DIGITS]} has none before it, and a version learned from it: ingest corrected "
             "rows, where a newer label for the same text wins, or forget units with `evergreen forget --unit`"
         )
-    for each in earlier.values():  # those that were dropped before it would be the newest again
+    for each in earlier.values():  # snapshots dropped earlier would be the newest again
         remove_snapshot(services.lake, each, None)
     return CommandResult(
         facts={"dropped": newest.digest, "newest": None},

@@ -1,4 +1,4 @@
-"""`evergreen config`: every effective value, and which source set it."""
+"""`evergreen config`: every effective value, and the source that set it."""
 
 import json
 from collections.abc import Iterator
@@ -19,14 +19,14 @@ _KEY_WIDTH: Final = 46
 
 @dataclass(frozen=True, kw_only=True)
 class EffectiveValue:
-    """Value of a key: what counts now and why.
+    """Effective value of a key, with its origin.
 
     Attributes:
-        section: of evergreen.toml; empty for keys above the first section.
-        key: of the section.
-        value: as JSON has it; secrets are masked.
+        section: section of evergreen.toml; empty for keys above the first section.
+        key: key of the section.
+        value: value as in JSON; secrets are masked.
         origin: `default`, `profile NAME`, `file`, `settings.env` or `environment`.
-        variable: that takes precedence over the file; None where there is none.
+        variable: environment variable that takes precedence over the file; None if there is none.
     """
 
     section: str
@@ -100,7 +100,7 @@ def _shown(name: str, value: Any) -> Any:
 
 
 def origin_counts(values: list[EffectiveValue], sources: Sources) -> str:
-    """Return one sentence: the file in use and how many values it and the environment set."""
+    """Return one sentence: the file in use, and the numbers of values that file and environment set."""
     found = [each.origin for each in values]
     file = sources.configuration.file
     return (

@@ -5,7 +5,7 @@ from flows.platform.settings import Settings
 
 
 def demo_warning(settings: Settings) -> str | None:
-    """Return the sentence for a home that a demo made; None for any other."""
+    """Return the sentence for a home that a demo made; None for any other home."""
     if not is_demo_home(settings.root):
         return None
     return (

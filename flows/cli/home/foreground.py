@@ -1,4 +1,4 @@
-"""Start of parts by a command: undone by Ctrl-C, and with `up --foreground` kept running until it ends."""
+"""Start of parts by a command: Ctrl-C undoes the start; with `up --foreground` the command keeps the parts running."""
 
 import signal
 import threading
@@ -19,7 +19,7 @@ _NOTED_S: Final = 1.0  # a command that stops a part removes its note after the 
 
 @contextmanager
 def stopping(settings: Settings) -> Iterator[None]:
-    """Context that stops every part of the home at its end, however it ends; SIGTERM ends it as Ctrl-C does."""
+    """Context that stops every part of the home when it ends, also by an error. SIGTERM ends it like Ctrl-C."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -32,7 +32,7 @@ class StartedParts(Protocol):
     """Part of `Supervisor` that is used to undo a start."""
 
     def running(self, name: str) -> object | None:
-        """Return the process of a part, None where it does not run."""
+        """Return the process of a part; None if the part does not run."""
 
     def stop(self, name: str) -> bool:
         """End a part."""
@@ -40,7 +40,7 @@ class StartedParts(Protocol):
 
 @contextmanager
 def undone_on_interrupt(parts: StartedParts, names: Sequence[str] = STOP_ORDER) -> Iterator[None]:
-    """Context that stops the parts that its body starts if Ctrl-C ends it; those that ran before go on."""
+    """Context that stops the parts that its body started if Ctrl-C ends it; parts that ran before keep running."""
     before = {name for name in names if parts.running(name) is not None}
     try:
         yield
@@ -51,32 +51,32 @@ def undone_on_interrupt(parts: StartedParts, names: Sequence[str] = STOP_ORDER) 
 
 
 class WatchedParts(Protocol):
-    """Part of `Supervisor` that is used to wait for an end."""
+    """Part of `Supervisor` that is used to wait for the end of a part."""
 
     def running(self, name: str) -> object | None:
-        """Return the process of a part, None where it does not run."""
+        """Return the process of a part; None if the part does not run."""
 
     def is_wanted(self, name: str) -> bool:
-        """Return True if a part was started and not stopped since."""
+        """Return True if a part was started and has not been stopped since."""
 
 
 def stopped_by_command(parts: WatchedParts, name: str, *, sleep: Callable[[float], None] = time.sleep) -> bool:
     """Wait until a part has ended; return True if a command such as `evergreen down` stopped it, False if it crashed.
 
     Args:
-        parts: of the home.
-        name: of the part.
+        parts: parts of the home.
+        name: name of the part.
         sleep: waits some seconds.
     """
     while parts.running(name) is not None:
         sleep(_LOOK_EVERY_S)
         if parts.running(name) is None:
-            sleep(_NOTED_S)  # and `evergreen up`, which takes a router over, has started its own by then
+            sleep(_NOTED_S)  # `evergreen up`, which replaces a router, has started its own by then
     return not parts.is_wanted(name)
 
 
 def waiting_lines(progress: CommandProgress) -> Callable[[Sequence[str]], None]:
-    """Return a listener of `bring_up` that shows the parts that are still starting, and prints each that answers."""
+    """Return a listener of `bring_up` that shows the parts that are starting, and prints each part that is ready."""
     known: list[str] = []
 
     def show(waiting: Sequence[str]) -> None:
@@ -89,7 +89,7 @@ def waiting_lines(progress: CommandProgress) -> Callable[[Sequence[str]], None]:
 
 
 def stay(settings: Settings, parts: Sequence[Part], lines: Sequence[str]) -> None:
-    """Print lines to standard error, then start parts again that end, until Ctrl-C, SIGTERM or `evergreen down`."""
+    """Print lines to standard error, then restart ended parts until Ctrl-C, SIGTERM or `evergreen down`."""
     supervisor = Supervisor(settings)
 
     def tell(line: str) -> None:

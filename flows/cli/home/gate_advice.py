@@ -1,4 +1,4 @@
-"""Advice for a version on HOLD: what would turn each holding check into a pass. Pure."""
+"""Advice for a version on HOLD: the change that lets each holding check pass. Pure."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -23,7 +23,7 @@ def holding_checks(evidence: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return check, sentence and advice of each check that holds.
 
     Args:
-        evidence: of the ledger record that registered the version.
+        evidence: evidence of the ledger record that registered the version.
     """
     held = [check for check in evidence.get("checks", ()) if check.get("status") == "hold"]
     return [
@@ -32,6 +32,6 @@ def holding_checks(evidence: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def advice_for(name: str) -> str:
-    """Return what to do about a check, by its name."""
+    """Return the advice for a check, by its name."""
     found = (advice for start, advice in _ADVICE.items() if name.startswith(start))
     return next(found, _OTHERWISE)

@@ -25,17 +25,17 @@ _NOTE: Final = re.compile(rf"(?m)^(?:# `evergreen init` |{DEMO_MARK}).*\n")
 
 
 def init_home(settings: Settings, file: Path, *, name: str | None, force: bool) -> Iterator[str]:
-    """Recognise the task of a data file and write it to evergreen.toml; yields lines for the user.
+    """Recognise the task of a data file and write it to evergreen.toml; yield lines for the user.
 
     Args:
-        settings: of the home.
+        settings: settings of the home.
         file: labelled rows.
-        name: of the task; None: the file's name.
-        force: replace sections [task] and [data] of a file that exists.
+        name: name of the task; None: the file's name.
+        force: True to replace the sections [task] and [data] of an existing file.
 
     Raises:
         InvalidDataError: the file cannot be read, or no column looks like texts or labels.
-        PermanentError: evergreen.toml exists, or the home is of another task.
+        PermanentError: evergreen.toml exists, or the home has another task.
     """
     from absa.data.recognition.file_sample import read_sample
     from absa.data.recognition.recognise import recognise, recognised_lines
@@ -61,7 +61,7 @@ def init_home(settings: Settings, file: Path, *, name: str | None, force: bool) 
 
 
 def configuration_place(settings: Settings) -> Path:
-    """Return where the configuration is or goes: the file in use, the home where there is one, the working folder."""
+    """Return the path of the configuration: the file in use, else in an existing home, else in the working folder."""
     named = settings.config or os.environ.get("EVERGREEN_CONFIG")
     if named:
         return Path(named)
@@ -70,10 +70,10 @@ def configuration_place(settings: Settings) -> Path:
 
 
 def with_sections(old: str, sections: str, *, name: str = CONFIGURATION_FILE) -> str:
-    """Return a configuration with other sections [task] and [data]; all else stays. Pure.
+    """Return a configuration with new sections [task] and [data]; other sections stay. Pure.
 
     Raises:
-        PermanentError: the old text cannot be cut into sections.
+        PermanentError: the old text cannot be divided into sections.
     """
     kept = "".join(block for block in _BLOCK.split(_NOTE.sub("", old)) if not _OURS.match(block)).rstrip()
     text = f"{kept}\n\n{sections}" if kept else sections
@@ -87,7 +87,7 @@ def with_sections(old: str, sections: str, *, name: str = CONFIGURATION_FILE) ->
 
 
 def _usable(sample: "FileSample", recognition: "Recognition") -> Iterator[str]:
-    """Yield how many of the sampled rows ingest would take."""
+    """Yield lines about the number of sampled rows that ingest would accept."""
     import polars as pl
 
     from absa.data.read import validate

@@ -24,13 +24,14 @@ Sections = Mapping[str, Mapping[str, Any]]
 
 
 def migrate_settings_file(settings: Settings, router: RouterSettings) -> Iterator[str]:
-    """Write what settings.env sets into evergreen.toml and set it aside; yields lines, or nothing without settings.
+    """Write the values of settings.env into evergreen.toml and rename settings.env; yield lines for the user.
 
-    The first line names the keys that moved. Each further one names a variable that this release does not read; it
-    stays in the file that is set aside.
+    The first line names the moved keys. Each further line names a variable that this release does not read; the
+    variable stays in the renamed file. Without settings there is no line.
 
     Raises:
-        PermanentError: it sets what a file in the home cannot, or another value than evergreen.toml.
+        PermanentError: settings.env has a setting that a file in the home cannot have, or a value that differs from
+            evergreen.toml.
     """
     earlier = settings.sources.earlier
     kept = earlier.values
@@ -44,7 +45,7 @@ def migrate_settings_file(settings: Settings, router: RouterSettings) -> Iterato
         section, key = KEYS.get(name, ("", name.lower()))
         try:
             value = _typed(text, _field(name, settings, router))
-        except ValueError:  # of a value that the environment overrides, so that reading did not check it
+        except ValueError:  # reading does not check a value that the environment overrides
             raise PermanentError(f"{PREFIX}{name} in {old} cannot be used: correct it, or take it out") from None
         sections.setdefault(section, {})[key] = value
     if sections:
@@ -65,12 +66,12 @@ def migrate_settings_file(settings: Settings, router: RouterSettings) -> Iterato
 
 
 def with_values(old: str, sections: Sections, *, name: str) -> str:
-    """Return a configuration with more keys; what it holds stays, also a key that has the same value. Pure.
+    """Return a configuration with more keys; existing keys stay unchanged. Pure.
 
     Args:
         old: text of the file.
         sections: keys and values by section; the section "" is above the first.
-        name: of the file, for messages.
+        name: name of the file in messages.
 
     Raises:
         PermanentError: a key has another value in the file, or the text cannot be extended.
@@ -99,7 +100,7 @@ def with_values(old: str, sections: Sections, *, name: str) -> str:
 
 
 def toml_value(value: Any) -> str:
-    """Return a text, number, truth value, list or table as TOML writes it on one line."""
+    """Return a text, number, boolean, list or table as TOML on one line."""
     if isinstance(value, Mapping):
         pairs = (f"{json.dumps(key, ensure_ascii=False)} = {toml_value(each)}" for key, each in value.items())
         return f"{{{', '.join(pairs)}}}"
@@ -118,10 +119,10 @@ def _field(name: str, settings: Settings, router: RouterSettings) -> Any:
 
 
 def _typed(text: str, value: Any) -> Any:
-    """Return a variable's text in the type of its setting's value now.
+    """Return a variable's text, converted to the type of its setting's present value.
 
     Raises:
-        ValueError: it has another type.
+        ValueError: the text has another type.
     """
     if isinstance(value, dict):
         return json.loads(text)

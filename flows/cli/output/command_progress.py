@@ -1,4 +1,4 @@
-"""Progress of a command whose steps vary: the step, and the time left by the duration of its last run in this home."""
+"""Progress of a command whose steps vary: the step, and the time left, estimated from its last run in this home."""
 
 import json
 import threading
@@ -14,17 +14,17 @@ from flows.platform.terminal import ProgressLine
 
 _T = TypeVar("_T")
 DURATIONS_FILE: Final = "durations.json"
-"""In the home: seconds that each command took last."""
+"""File in the home with the duration of each command's last run, in seconds."""
 _QUIET_S: Final = 2.0
 _LOOK_EVERY_S: Final = 0.5
 
 
 def left_text(elapsed_s: float, usual_s: float | None) -> str:
-    """Return how long it will take. Pure.
+    """Return the time left as text. Pure.
 
     Args:
         elapsed_s: seconds since the start.
-        usual_s: seconds of the last run; None where it is not known.
+        usual_s: seconds of the last run; None if unknown.
     """
     if usual_s is None:
         return f"{elapsed_s:.0f} s so far"
@@ -36,9 +36,9 @@ class CommandProgress:
     """Context of a command's work: one redrawn line on a terminal, else a line every ten seconds, after two seconds.
 
     Args:
-        home: folder of the home; the duration is kept there if it exists. None for work that is another each time.
-        name: of the command; commands with other work have other names.
-        out: where the lines go; None: standard error.
+        home: folder of the home; the duration is kept there if it exists. None for work whose duration varies.
+        name: name of the command; a command with other work has another name.
+        out: stream for the lines; None: standard error.
         quiet_s: seconds before the first line.
     """
 
@@ -51,7 +51,7 @@ class CommandProgress:
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
 
     def now(self, text: str, share: float | None = None) -> None:
-        """Set the step that is shown; with the share of the work that is done (0 to 1) the text has the time left."""
+        """Set the step that is shown. With `share`, the finished share of the work (0 to 1), the time left is shown."""
         self._text, self._share = text, share
 
     def print(self, line: str) -> None:
@@ -59,7 +59,7 @@ class CommandProgress:
         self._line.print(line)
 
     def steps(self, run: Steps) -> Steps:
-        """Return a runner of steps that shows the step which runs."""
+        """Return a runner of steps that shows the running step."""
 
         def step(name: str, action: Callable[[], _T], *, again: bool = False) -> _T:
             self.now(name.replace("-", " "))
@@ -68,7 +68,7 @@ class CommandProgress:
         return step
 
     def __enter__(self) -> Self:
-        """Start to show."""
+        """Start showing the progress."""
         self._began = time.monotonic()
         self._thread.start()
         return self
@@ -99,5 +99,5 @@ class CommandProgress:
 def _durations(file: Path) -> dict[str, float]:
     try:
         return {str(name): float(seconds) for name, seconds in json.loads(file.read_text()).items()}
-    except (FileNotFoundError, ValueError, AttributeError, TypeError):  # none yet, or cut by a power failure
+    except (FileNotFoundError, ValueError, AttributeError, TypeError):  # no file, or one cut by a power failure
         return {}

@@ -1,4 +1,4 @@
-"""Result of a command: what happened, what it means and what to do next; or the facts as JSON."""
+"""Result of a command: lines for the user, their meaning and the next step; or the facts as JSON."""
 
 import inspect
 import json
@@ -14,7 +14,7 @@ from flows.platform.terminal import say
 
 F = TypeVar("F")
 _JSON: Final = "evergreen.json"
-"""Key of a context's meta: whether --json was given."""
+"""Key of a context's meta; the value is True if --json was given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +23,10 @@ class CommandResult(Generic[F]):
 
     Attributes:
         facts: the result for programs, a type of `flows.cli.output.facts`.
-        lines: what happened, for people.
+        lines: the result for users.
         meaning: consequence for the user, in a sentence or two.
-        following: next step: a command, or why none is needed.
-        code: exit code; 1 where a check failed.
+        following: next step: a command, or the reason why none is needed.
+        code: exit code; 1 if a check failed.
     """
 
     facts: F
@@ -48,19 +48,19 @@ def show(result: CommandResult[Any], *, as_json: bool) -> None:
 
 
 def facts_of(callback: Any) -> Any | None:
-    """Return the type of the facts that a command's function returns; None where it returns none."""
+    """Return the type of the facts that a command's function returns; None if it returns no facts."""
     annotated = inspect.unwrap(callback).__annotations__.get("return") if callback is not None else None
-    each = (annotated, *get_args(annotated))  # a group's callback returns none before a command of the group
+    each = (annotated, *get_args(annotated))  # a group's callback returns no facts if a command of the group follows
     return next((get_args(kind)[0] for kind in each if get_origin(kind) is CommandResult), None)
 
 
 def json_wanted(context: typer.Context) -> bool:
-    """Return True if --json was given to the command that a context belongs to."""
+    """Return True if --json was given to the command of a context."""
     return bool(context.meta.get(_JSON))
 
 
 def add_json_option(command: Any) -> None:
-    """Give every command below a group that returns a result the option --json."""
+    """Add the option --json to every command below a group that returns a result."""
     if facts_of(command.callback) is not None and not any("--json" in each.opts for each in command.params):
         command.params.append(_json_option())
     if isinstance(command, TyperGroup):
@@ -70,7 +70,7 @@ def add_json_option(command: Any) -> None:
 
 @cache
 def _json_option() -> Any:
-    """Return the option --json as Typer makes it; it sets a note in the context and passes nothing to the command."""
+    """Return Typer's option --json. It sets a value in the context and passes nothing to the command."""
     declaring = typer.Typer(add_completion=False)
 
     @declaring.command()

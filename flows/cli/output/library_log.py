@@ -1,4 +1,4 @@
-"""Log of a command's libraries: what they write to standard error, and tracebacks, in HOME/logs/evergreen.log."""
+"""Log of a command's libraries: their output to standard error, and tracebacks, in HOME/logs/evergreen.log."""
 
 import io
 import logging
@@ -29,9 +29,9 @@ def log_place(home: Path) -> Path:
 
 
 class LibraryLog(io.TextIOBase):
-    """Stream that libraries get in place of standard error: each line is a line of the log, with time and process.
+    """Stream that replaces standard error for libraries. Each line is logged with time and process.
 
-    Without a home, and once `close_log` was called, lines go to the terminal: a command that reads makes no home.
+    Without a home, and after `close_log`, lines go to the terminal, because a command that only reads makes no home.
 
     Args:
         home: folder of the home, which may not exist yet.
@@ -47,11 +47,11 @@ class LibraryLog(io.TextIOBase):
         return True
 
     def fileno(self) -> int:
-        """Return the terminal's file descriptor, for libraries that hand it to a process."""
+        """Return the terminal's file descriptor, for libraries that pass it to a process."""
         return own_error_stream().fileno()
 
     def write(self, text: str) -> int:
-        """Write the lines that end in a text; the rest waits for its end."""
+        """Write the complete lines of a text; an incomplete line waits for its end."""
         with self._lock:
             *lines, self._started = (self._started + text).split("\n")
             for line in lines:
@@ -59,7 +59,7 @@ class LibraryLog(io.TextIOBase):
         return len(text)
 
     def close_log(self) -> None:
-        """Write a line that has not ended, and close the file."""
+        """Write an incomplete line, and close the file."""
         with self._lock:
             if self._started:
                 self._line(self._started)
@@ -80,7 +80,7 @@ class LibraryLog(io.TextIOBase):
 
 
 class _Handler(RotatingFileHandler):
-    """File handler whose files the owner alone can read: a library's message may quote a text."""
+    """File handler whose files only the owner can read, because a library's message may quote a text."""
 
     def __init__(self, home: Path) -> None:
         place = log_place(home)
@@ -95,7 +95,7 @@ class _Handler(RotatingFileHandler):
 
 @contextmanager
 def libraries_logged(home: Path) -> Iterator[None]:
-    """Send what libraries write to standard error in the body to the log of a home; own lines stay on the terminal."""
+    """Send the standard error of libraries in the body to the log of a home; own lines stay on the terminal."""
     log = LibraryLog(home)
     try:
         with taking_standard_error(cast(TextIO, log)):
@@ -105,10 +105,10 @@ def libraries_logged(home: Path) -> Iterator[None]:
 
 
 def log_error(error: BaseException) -> Path | None:
-    """Write an error's traceback to the log of the home; None where there is no home to write it to."""
+    """Write an error's traceback to the log of the home and return its path; None if there is no home."""
     try:
         home = Settings.of_home().root
-    except EvergreenError:  # the home's own name is refused
+    except EvergreenError:  # the name of the home itself is invalid
         return None
     if not home.is_dir():
         return None
@@ -119,7 +119,7 @@ def log_error(error: BaseException) -> Path | None:
 
 
 def error_line(error: Exception) -> str:
-    """Return the sentence about an error; for an outage and an error of the program it names the log."""
+    """Return the sentence about an error. For an outage or an error of the program it names the log."""
     if isinstance(error, OSError):
         return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
     if isinstance(error, EvergreenError):

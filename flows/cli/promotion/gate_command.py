@@ -1,4 +1,4 @@
-"""Command `evergreen gate`: one package against another, for continuous integration and for a second look."""
+"""Command `evergreen gate`: judge one package against another, in continuous integration or by hand."""
 
 from pathlib import Path
 from typing import Annotated, Final

@@ -54,7 +54,7 @@ def start_promotion(
         services: ports.
         named: versions; none: the challenger.
         again: try versions again that were rolled back or replaced.
-        prefect_serves: returns whether Prefect's server is to run it; called once the request is known to be possible.
+        prefect_serves: returns True if Prefect's server shall run it; called after the request was checked.
         run: runs the experiment without Prefect.
 
     Raises:
@@ -95,7 +95,7 @@ def start_promotion(
 
 
 def step_text(step: RunningStep, now: datetime) -> str:
-    """Return the step of an experiment, and when the next one comes, for a line of progress. Pure."""
+    """Return the step of an experiment and the time of the next one, for a line of progress. Pure."""
     if step.next_at is None:
         soon = "as soon as there are enough labels"
         return f"{step.step}; next {step.following}, {soon}, by {_minute(step.ends_at)} at the latest"
@@ -123,7 +123,7 @@ def roll_back_now(services: Services, *, reason: str) -> CommandResult[RollbackF
 
 
 def _run_here(services: Services, request: PromotionRequest, run: RunTrial) -> CommandResult[PromoteFacts]:
-    """Take the steps of an experiment in this process until it is decided or stopped."""
+    """Run the steps of an experiment in this process until it is decided or stopped."""
     line = ProgressLine(every_s=60.0)
 
     def show_and_sleep(seconds: float) -> None:

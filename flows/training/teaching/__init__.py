@@ -1,1 +1,1 @@
-"""Teaching: what a student learns from teachers beside the labels."""
+"""Teaching: a student learns from the answers of teachers in addition to the labels."""

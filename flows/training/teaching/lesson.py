@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from absa.data.snapshot import Manifest
 
 _FOLDER: Final = "lesson"
-_MOST_PAIRS: Final = 20_000  # from each place that pairs come from
-_MOST_ROWS: Final = 50_000  # of the train side, whose texts are searched for other aspects
+_MOST_PAIRS: Final = 20_000  # from each source of pairs
+_MOST_ROWS: Final = 50_000  # rows of the training split whose texts are searched for other aspects
 _LOG_AGE: Final = timedelta(days=30)
 
 Unlabelled = tuple[str, str | None]
@@ -29,13 +29,13 @@ Unlabelled = tuple[str, str | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
-    """Answers of teachers about a snapshot's train side and pairs without labels.
+    """Answers of teachers on a snapshot's training split and on pairs without labels.
 
     Attributes:
-        manifest: of the snapshot.
-        answers: mean of the teachers.
+        manifest: manifest of the snapshot.
+        answers: mean of the teachers' answers.
         pairs: JSON lines of the pairs without labels.
-        facts: for the tracking run.
+        facts: facts for the tracking run.
     """
 
     manifest: "Manifest"
@@ -63,16 +63,16 @@ def make_lesson(
     on_event: OnEvent,
     run: RunTeacher = run_teacher,
 ) -> Lesson:
-    """Ask the teachers about a snapshot's train side and about pairs without labels.
+    """Get the teachers' answers on a snapshot's training split and on pairs without labels.
 
-    A teacher that was fine-tuned before and is not stale only answers; answers on equal rows are used again.
+    A teacher that was fine-tuned before and is not stale is not trained again; answers on equal rows are used again.
 
     Args:
         services: ports.
-        manifest: of the snapshot.
-        teachers: folders or hub names; a name that comes twice is fine-tuned with two seeds.
+        manifest: manifest of the snapshot.
+        teachers: folders or hub names; a name that is given twice is fine-tuned with two seeds.
         budget_s: seconds of each teacher.
-        files: with pairs without labels, beside those of the settings.
+        files: files of pairs without labels, in addition to the files of the settings.
         max_tokens: most tokens of a row.
         on_event: receives the events of the teachers' processes.
         run: runs a teacher's process.
@@ -111,9 +111,10 @@ def make_lesson(
 
 
 def unlabelled_pairs(services: Services, manifest: "Manifest", files: Sequence[str]) -> list[Unlabelled]:
-    """Return pairs without labels: of files, of the prediction log if the settings allow it, and unasked ones.
+    """Return pairs without labels: of files, of the prediction log if the settings allow it, and unasked pairs.
 
-    A text of the validation or test side is left out, whatever its origin, and so are pairs that a labelled row has.
+    An unasked pair is a text of the other pairs with another aspect. Texts of the validation and test splits are left
+    out in all sources, and so are pairs that a labelled row has.
     """
     from absa.data.normalise import near_duplicate_key, side
     from absa.data.read import read_examples
@@ -143,7 +144,7 @@ def unlabelled_pairs(services: Services, manifest: "Manifest", files: Sequence[s
 
 
 def _logged(services: Services, *, phrase: bool) -> list[Unlabelled]:
-    """Return inputs of the prediction log; those that were redacted are left out."""
+    """Return inputs of the prediction log, without redacted ones."""
     import polars as pl
 
     from absa.records.windows import SERVED, load_window

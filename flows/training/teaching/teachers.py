@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from absa.data.snapshot import Manifest
 
 STALE_AFTER: Final = timedelta(days=30)
-STALE_GROWTH: Final = 1.25  # more rows than this many times those that a teacher learned from make it stale
-_FORMAT: Final = 1  # rises when equal encoders and settings no longer give the same teacher
-_WIDE: Final = 768  # encoders of this width or more need a lower rate
+STALE_GROWTH: Final = 1.25  # growth of the number of rows, relative to a teacher's training, that makes it stale
+_FORMAT: Final = 1  # increase it if equal encoders and settings no longer give the same teacher
+_WIDE: Final = 768  # encoders of this width or more need a lower learning rate
 _WIDE_RATE: Final = 3e-5
-_KILLED_AFTER_SHARE: Final = 0.25  # of its time, beyond it: a process that does not end by itself is killed
+_KILLED_AFTER_SHARE: Final = 0.25  # share of its time by which a process may be late before it is killed
 
 RunTeacher = Callable[..., None]
 """Runner of a teacher's folder: `run_teacher`, or a fake with its parameters."""
@@ -39,12 +39,12 @@ RunTeacher = Callable[..., None]
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher:
-    """Teacher to fine-tune, or to find among those that are kept.
+    """Teacher to fine-tune, or to find among kept teachers.
 
     Attributes:
-        name: that the user gave it, with a hub's commit.
-        folder: of the encoder.
-        settings: of the fine-tuning, as JSON; `base_model` is the folder.
+        name: name that the user gave, with a hub's commit.
+        folder: folder of the encoder.
+        settings: settings of the fine-tuning, as JSON; `base_model` is the folder.
         kind: digest of everything that the teacher depends on, except the rows.
     """
 
@@ -55,12 +55,12 @@ class Teacher:
 
 
 def is_stale(*, made_at: datetime, rows: int, now: datetime, rows_now: int) -> bool:
-    """Return True if a teacher is too old, or there are over a quarter more rows than it learned from. Pure."""
+    """Return True if a teacher is too old, or was trained on less than four fifths of the present rows. Pure."""
     return now - made_at > STALE_AFTER or rows_now > STALE_GROWTH * rows
 
 
 def named_teachers(names: Sequence[str], *, task: Mapping[str, Any], budget_s: float) -> list[Teacher]:
-    """Return the teachers of some names; a name that comes again gets another seed.
+    """Return the teachers of some names; a repeated name gets another seed.
 
     Raises:
         NotFoundError: a name is neither a folder nor reachable on the hub.
@@ -99,10 +99,10 @@ def ask_teacher(
 
     Args:
         services: ports.
-        teacher: to ask.
-        manifest: of the snapshot whose train side it answers on.
+        teacher: teacher to fine-tune or find.
+        manifest: manifest of the snapshot; the teacher answers on its training split.
         pairs: pairs without labels, as JSON lines.
-        rows: digest of train side and pairs.
+        rows: digest of training split and pairs.
         max_tokens: most tokens of a row.
         budget_s: seconds that the teacher may take.
         on_event: receives the events of the teacher's process.
@@ -161,7 +161,7 @@ def ask_teacher(
 
 
 def _reusable(lake: Lake, kind: str, *, now: datetime, rows: int) -> str | None:
-    """Return the folder of the newest teacher of a kind that is not stale; None where there is none."""
+    """Return the folder of the newest teacher of a kind that is not stale; None if there is none."""
     found: list[tuple[datetime, str]] = []
     for key in lake.list(teachers_prefix(kind)):
         if key.endswith(f"/{TEACHER_FILE}"):
