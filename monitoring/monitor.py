@@ -75,7 +75,7 @@ class WindowReporter(Protocol):
     def report(
         self, data: WindowData, reference: pl.DataFrame | None, verdict: Verdict, *, replaces: str | None = None
     ) -> str | None:
-        """Write a report and return its address, None if none was written; `replaces`: address of the earlier one."""
+        """Write a report; return its address, None if none was written. `replaces`: address of the earlier report."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -366,7 +366,7 @@ def _earlier(
 ) -> list[RightAnswers]:
     """Return the version's labelled answers in earlier windows since it became champion.
 
-    Of overlapping windows the one that starts first counts, so that no label counts twice.
+    Of overlapping windows only the first counts, so that no label counts twice.
     """
     found: list[RightAnswers] = []
     counted_to = champion.champion_since

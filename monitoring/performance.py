@@ -123,8 +123,8 @@ def measure(
 
     Args:
         sample: rows of which some are labelled.
-        seed: of the bootstrap.
-        labels: numbers of the labels that count; None: those that the task evaluates.
+        seed: seed of the bootstrap.
+        labels: numbers of the labels that count; None: the labels that the task evaluates.
         habits: habits of customers, if they are known.
     """
     asked = np.flatnonzero(requested(sample))
@@ -152,8 +152,8 @@ def measure_answered(
 
     Args:
         sample: rows of which some are labelled.
-        seed: of the bootstrap.
-        labels: numbers of the labels that count; None: those that the task evaluates.
+        seed: seed of the bootstrap.
+        labels: numbers of the labels that count; None: the labels that the task evaluates.
         habits: habits of customers.
         ratio: ratio of the report rates, without error; None: the ratio of the habits with its error, 1 if they have
             none.
@@ -342,7 +342,7 @@ def back_test(sample: Sample, *, seed: int = 0, labels: Sequence[int] | None = N
 
 
 def flip_rate(sample: Sample) -> float | None:
-    """Return the share of rows with an evaluated true label that got another evaluated one; None without such rows."""
+    """Return the share of rows with an evaluated true label that got another evaluated label; None without any."""
     evaluated = sample.task.evaluated_numbers
     decided = np.isin(sample.truth, evaluated)
     if not decided.any():

@@ -38,7 +38,7 @@ _PLACEHOLDER = re.compile(r"^(?:[A-Z][A-Z_ ]*(\.\w+)?|<\w+>|\$\*)$")  # NAME, FI
 _SEPARATORS = frozenset("();|&\n")
 _KEYWORDS = frozenset({"{", "}", "do", "done", "then", "else", "fi"})
 _PYTHON = re.compile(r"python[\d.]*")
-_DECLARING = {"add_options", "main"}  # names by which a script takes over the options of another one
+_DECLARING = {"add_options", "main"}  # functions of another script by which a script gets that script's options
 _VARIABLE = re.compile(r"\$\(([^()]*)\)")
 _TARGET = re.compile(r"^([a-z][\w-]*):.*##", re.MULTILINE)
 

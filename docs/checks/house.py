@@ -28,7 +28,7 @@ import grimp
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMITS = Path(__file__).with_name("limits.json")
-MOST_MODULES = 14  # of a folder
+MOST_MODULES = 14  # per folder
 ROOMS = ("absa", "flows", "serving", "monitoring", "infra")
 QUESTION = re.compile(r"(What|Whether|Who|Whose|How|Which|Where|When|Why)\b")
 TARGETS = {  # at most
@@ -44,7 +44,7 @@ import json, sys, grimp
 graph = grimp.build_graph(*sys.argv[1:], exclude_type_checking_imports=True, cache_dir=None)
 print(json.dumps({module: sorted(graph.find_modules_directly_imported_by(module)) for module in graph.modules}))
 """
-_ENTRY_POINTS = {"main"}  # each script has one
+_ENTRY_POINTS = {"main"}  # each script has a function with this name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

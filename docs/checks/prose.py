@@ -18,9 +18,9 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("absa", "flows", "serving", "monitoring", "infra")
-TOOLS = ("tests", "benchmarks", "docs")  # of the rules only those for first words apply to them
+TOOLS = ("tests", "benchmarks", "docs")  # only the rules for first words apply to them
 HERE = Path("docs/checks")
-MAX_WORDS, MAX_CHARACTERS = 8, 60  # of a test name
+MAX_WORDS, MAX_CHARACTERS = 8, 60  # limits of a test name
 
 
 @dataclass(frozen=True)

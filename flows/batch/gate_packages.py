@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 GATE_CODES: Final = {"PROMOTE": 0, "HOLD": 4, "REJECT": 5}
 """Exit code of `evergreen gate` for each verdict; 1 to 3 are errors."""
-_MOST_ROWS: Final = 5_000  # of a snapshot's test split
+_MOST_ROWS: Final = 5_000  # largest number of rows from a snapshot's test split
 _RESULTS: Final = {"pass": "passed", "hold": "open", "fail": "failed", "info": "noted"}
 
 

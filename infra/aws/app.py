@@ -118,7 +118,7 @@ def build_cdk_app(environments: Sequence[Environment] = ENVIRONMENTS, *, into: P
     """Build the app: one stack per environment, cdk-nag's AWS Solutions rules, the exceptions with their reasons.
 
     Args:
-        environments: to build.
+        environments: environments to build.
         into: folder of the synthesised templates; None: cdk.out, or the folder of the cdk command.
     """
     app = App(outdir=str(into) if into else None, analytics_reporting=False, context=_FLAGS)

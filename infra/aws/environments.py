@@ -71,7 +71,7 @@ class Environment:
         shed_alarm_share: share of answers with 429 above which there is an alarm.
         budget_usd: US dollars per month; AWS sends a message at 80 % spent and at 100 % forecast.
         training_budget_s: wall-clock budget of a training.
-        machine_wait_s: longest wait for a spot machine before a training uses one on demand.
+        machine_wait_s: longest wait for a spot machine, in seconds, before a training uses an on-demand machine.
     """
 
     name: Literal["dev", "prod"]

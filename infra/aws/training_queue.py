@@ -1,4 +1,4 @@
-"""GPU training on AWS Batch: a spot queue and one on demand, both with zero machines while no training runs.
+"""GPU training on AWS Batch: a spot queue and an on-demand queue, with zero machines while no training runs.
 
 Batch is used instead of an ECS capacity provider for three reasons. The worker can read the state of a job, and end a
 job that still waits for a machine to use the other queue. A job has a time limit. Batch chooses machines among several
@@ -48,7 +48,7 @@ class Training:
         }
 
     def grant_start(self, role: iam.Role) -> None:
-        """Grant a role to submit this definition to these queues, to read jobs and to end one."""
+        """Allow a role to submit this definition to these queues, and to read and end jobs."""
         stack = Stack.of(role)
         definition = f"arn:{stack.partition}:batch:{stack.region}:{stack.account}:job-definition/{self.name(stack)}:*"
         role.add_to_policy(

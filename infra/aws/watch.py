@@ -1,4 +1,4 @@
-"""Alarms, budget and dashboard. Metrics of the routers come from their logs, in embedded metric format."""
+"""Alarms, budget and dashboard. Own metrics come from the logs, in embedded metric format."""
 
 from typing import Final
 

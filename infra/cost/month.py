@@ -29,7 +29,7 @@ class Quantities:
         endpoint_zones: interface endpoints times zones (no NAT gateway).
         request_bytes: bytes of a request and its answer through the load balancer, headers included.
         bytes_per_prediction: bytes of a prediction's log, as Parquet in the lake.
-        ship_interval_s: seconds between writes of a replica under load to the lake; an idle one writes nothing.
+        ship_interval_s: seconds between writes of a replica under load to the lake; an idle replica writes nothing.
         training_s: budget of a training; `machine_wait_s` is paid for too.
         gpu: instance of the training; `gpu_spot` is True for the spot market.
         gpu_always_on: True if the GPU runs all month instead of scaling to zero.

@@ -101,7 +101,7 @@ def compare_rhythms(
     Args:
         lake: holds log and snapshots; it is only read.
         span: windows to replay.
-        rhythms: to compare, `NO_RETRAINING` first.
+        rhythms: rhythms to compare, `NO_RETRAINING` first.
         settings: policy, sizes and trusted sources.
         feedback_delay_s: seconds from a window's end until it is judged and may be used for training.
         on_window: called after each window with the number of finished windows and of all; False ends the contest.

@@ -55,7 +55,7 @@ def ask_labels(
         seed: seed of the draw; an equal seed draws equal rows.
         version: only this version's answers.
         trusted_sources: feedback sources that may measure; rows labelled by other sources are drawn. None: all.
-        task: of the lake; decides whether rows have an aspect or a topic.
+        task: task of the lake; decides whether rows have an aspect or a topic.
 
     Returns:
         The columns of `queue_columns`, `label` empty, the hardest first. `why` is audit, uncertain,

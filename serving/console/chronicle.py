@@ -42,7 +42,7 @@ _log = logging.getLogger("evergreen.chronicle")
 
 
 class Chronicle:
-    """Writes the chronicle's file.
+    """Writer of the chronicle's file.
 
     Args:
         lake: lake to read.
@@ -111,7 +111,7 @@ class Chronicle:
             try:
                 training = TrainingState.from_json(found)
             except (ValueError, KeyError, TypeError):
-                continue  # of a release that this one cannot read
+                continue  # written by a release that this release cannot read
             if training.ended_at is not None:
                 self._kept[key] = found
                 self._used.add(key)
@@ -139,7 +139,7 @@ class Chronicle:
                 try:
                     record = ExperimentRecord.from_json(found)
                 except (ValueError, KeyError, TypeError):
-                    continue  # of a release that this one cannot read
+                    continue  # written by a release that this release cannot read
                 looks += [{"mode": record.mode, **look.to_json()} for look in record.looks]
         active = records[-1].state.plan
         running = active is not None and active.experiment == name

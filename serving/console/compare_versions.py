@@ -14,7 +14,7 @@ from serving.problems import Problem, invalid, not_ready, overload
 
 
 class Comparer:
-    """Scores one text with every version of the plan, beside the traffic and within the same limits."""
+    """Scorer of one text with every version of the plan, beside the traffic and within the same limits."""
 
     def __init__(
         self, *, pool: ModelPool, batcher: Batcher, keys: Keys, bodies: BodiesByTask, queue_ms: float, timeout_s: float

@@ -145,7 +145,7 @@ def _add_feedback(app: FastAPI, worker: WorkerPorts) -> None:
         at_us = time.time_ns() // 1000
         rows = [
             Feedback(each.request_id, each.label, at_us + place, source.source, each.sampling_probability)
-            for place, each in enumerate(labels)  # of two labels for one prediction the last counts
+            for place, each in enumerate(labels)  # if a prediction has two labels, the last counts
         ]
         if not worker.spool.append(FEEDBACK_LOG, b"".join(map(json_line, rows)), len(rows)):
             raise Problem(503, "log-full", "the log is full, so feedback cannot be stored; try again later")

@@ -19,7 +19,7 @@ class Cors:
     """Origins whose pages may read answers. Keys are sent in headers, so no answer allows cookies.
 
     Args:
-        origins: as a browser sends them, such as `https://app.example`; `*` allows any.
+        origins: allowed origins in the form that a browser sends, such as `https://app.example`; `*` allows any.
     """
 
     def __init__(self, origins: Iterable[str]) -> None:

@@ -46,10 +46,10 @@ def refusal(
     """Return the problem of a request's head; None if the head is accepted.
 
     Args:
-        method: in capitals.
+        method: HTTP method in capitals.
         version: version of HTTP, such as `1.1`.
-        target: from the request line.
-        headers: names in lower case.
+        target: target of the request line.
+        headers: headers, with names in lower case.
         body_limit_bytes: largest body. The declared length is checked here, received bytes in the protocol.
     """
     if method == b"CONNECT":

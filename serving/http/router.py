@@ -27,7 +27,7 @@ class Router:
 
     Attributes:
         edge: limits of the protocol, and counts of its refusals.
-        cors: as given.
+        cors: the given origins.
     """
 
     def __init__(

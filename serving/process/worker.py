@@ -52,7 +52,7 @@ from serving.replica_state import RouterState, read_state
 _log = logging.getLogger("evergreen.worker")
 _LOOK_S: Final = 0.1
 _STATUS_S: Final = 0.5
-_RETRY_FIRST_S: Final = 1.0  # for a state that is not active: loading a model may fail for a moment only
+_RETRY_FIRST_S: Final = 1.0  # wait before a state is tried again: loading a model may fail for a moment only
 _RETRY_LAST_S: Final = 30.0
 _KEEP_ALIVE_S: Final = 75  # longer than a load balancer's (60 s on AWS), which would else use a closed connection
 _SWITCH_S: Final = 0.001  # with Python's 5 ms the inference thread waits for the event loop after each batch

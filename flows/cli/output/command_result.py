@@ -78,7 +78,7 @@ def _json_option() -> Any:
         """Declare the option."""
 
     def note(context: typer.Context, _: Any, value: bool) -> bool:
-        context.meta[_JSON] = value or context.meta.get(_JSON, False)  # of a group, or of its command
+        context.meta[_JSON] = value or context.meta.get(_JSON, False)  # set by the group or by its command
         return value
 
     option: Any = get_command(declaring).params[0]

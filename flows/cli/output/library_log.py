@@ -68,7 +68,7 @@ class LibraryLog(io.TextIOBase):
                 self._handler.close()
 
     def _line(self, line: str) -> None:
-        shown = log_line(line.rpartition("\r")[2])  # of a bar that is redrawn, its last state
+        shown = log_line(line.rpartition("\r")[2])  # only the last state of a redrawn progress bar
         if not shown.strip():
             return
         if self._handler is None and self._open and self._home.is_dir():
