@@ -1,1 +1,1 @@
-"""Adapters: one vendor each, and the packages that the lake holds."""
+"""Adapters: one module per vendor, and the store of packages in the lake."""

@@ -1,4 +1,4 @@
-"""Metrics for CloudWatch as log lines in embedded metric format: no call to AWS, no permission, nothing to wait for.
+"""Metrics for CloudWatch as log lines in embedded metric format, which need no call to AWS and no permission.
 
 The format: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
@@ -12,13 +12,13 @@ NAMESPACE: Final = "Evergreen"
 
 
 def metric_line(service: str, values: Mapping[str, float], *, at_s: float | None = None, fine: bool = False) -> str:
-    """One log line out of which CloudWatch makes metrics with the dimension Service.
+    """Return one log line from which CloudWatch makes metrics with the dimension Service.
 
     Args:
         service: router, monitor or training.
         values: metrics by name.
-        at_s: their time, seconds since the epoch; None is now.
-        fine: kept by the second, so that an alarm can look every ten; otherwise by the minute.
+        at_s: time of the values, in seconds since the epoch; None: now.
+        fine: True: one value per second is stored, so that an alarm can check every ten seconds; False: per minute.
     """
     kept = {"StorageResolution": 1} if fine else {}
     described = {
@@ -35,5 +35,5 @@ def metric_line(service: str, values: Mapping[str, float], *, at_s: float | None
 
 
 def publish(service: str, values: Mapping[str, float], *, fine: bool = False) -> None:
-    """Print such a line to standard output, which the platform takes to the log."""
+    """Print a metric line to standard output, which the platform sends to the log."""
     print(metric_line(service, values, fine=fine), flush=True)  # noqa: T201  the line is what CloudWatch reads

@@ -1,4 +1,4 @@
-"""Packages of the ledger's versions on local disk; those of earlier releases are copied from MLflow into the lake."""
+"""Packages of the ledger's versions on local disk; packages of earlier releases are copied from MLflow to the lake."""
 
 import tempfile
 from collections.abc import Mapping
@@ -14,20 +14,20 @@ class PackageSource(Protocol):
     """Registry that holds packages which an earlier release did not put into the lake."""
 
     def download(self, version: str, folder: Path) -> Path:
-        """Put a version's package somewhere below a folder and return its own folder.
+        """Download a version's package below a folder and return the folder of the package.
 
         Raises:
-            NotFoundError: no such version, or it has no package.
+            NotFoundError: the version does not exist or has no package.
             UnavailableError: the registry is unavailable.
         """
 
 
 class KeptPackages:
-    """Packages of the ledger's versions. One that only the registry holds is copied into the lake first.
+    """Packages of the ledger's versions. A package that only the registry holds is copied into the lake first.
 
     Args:
         store: packages in the lake.
-        models: folder of local copies by digest; made when the first one comes.
+        models: folder of local copies by digest; created with the first copy.
         registry: holds the packages of earlier releases.
     """
 
@@ -43,8 +43,8 @@ class KeptPackages:
         """Return a version's package on local disk, fetched once and checked against its digest.
 
         Raises:
-            NotFoundError: neither the lake nor the registry holds it.
-            UnavailableError: the lake is unavailable, or the registry while only it may hold the package.
+            NotFoundError: neither the lake nor the registry holds the package.
+            UnavailableError: the lake is unavailable; or the lake lacks the package and the registry is unavailable.
             IntegrityError: the files do not have the digest.
         """
         folder = self._models / digest
@@ -55,13 +55,13 @@ class KeptPackages:
         return self._store.get(digest, folder)
 
     def copy_missing(self, versions: Mapping[str, str]) -> list[str]:
-        """Copy into the lake what only the registry holds.
+        """Copy packages that only the registry holds into the lake.
 
         Args:
-            versions: the digest of every version.
+            versions: package digest of every version.
 
         Returns:
-            A sentence for each version that was copied or could not be. A later call does what failed.
+            A sentence for each version whose package was copied or could not be copied. A later call tries again.
         """
         if set(versions.values()) <= self._present:
             return []

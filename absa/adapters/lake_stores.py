@@ -9,8 +9,8 @@ from absa.errors import AlreadyExistsError, NotFoundError, PermanentError, Unava
 from absa.records.files import STAGED, write_whole
 from absa.records.lake import Lake
 
-_CONNECT_S: Final = 5.0  # of one attempt
-_READ_S: Final = 20.0  # between two bytes; botocore's own 60 s would hide for minutes that a lake hangs
+_CONNECT_S: Final = 5.0  # limit of one attempt to connect
+_READ_S: Final = 20.0  # limit between two bytes; with botocore's 60 s, a lake that hangs would go unnoticed for minutes
 
 
 class FolderLake:
@@ -27,7 +27,7 @@ class FolderLake:
         return path
 
     def read(self, key: str) -> bytes:
-        """Return the bytes of a key; NotFoundError if there is none."""
+        """Return the bytes of a key; NotFoundError if the key does not exist."""
         try:
             return self._path(key).read_bytes()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
@@ -44,15 +44,15 @@ class FolderLake:
             raise UnavailableError(f"the lake at {self.uri} cannot be written: {error.strerror}") from error
 
     def write(self, key: str, data: bytes) -> None:
-        """Write a key, replacing what it held."""
+        """Write a key and replace its earlier content."""
         self._put(key, data, create=False)
 
     def create(self, key: str, data: bytes) -> None:
-        """Write a new key; AlreadyExistsError if it is taken."""
+        """Write a new key; AlreadyExistsError if the key exists."""
         self._put(key, data, create=True)
 
     def exists(self, key: str) -> bool:
-        """Return whether the key is there."""
+        """Return True if the key exists."""
         return self._path(key).is_file()
 
     def list(self, prefix: str) -> list[str]:
@@ -67,7 +67,7 @@ class FolderLake:
         return sorted(key for key in keys if key.startswith(prefix))
 
     def delete(self, key: str) -> None:
-        """Delete a key; nothing happens if there is none."""
+        """Delete a key; a missing key is not an error."""
         self._path(key).unlink(missing_ok=True)
 
     def url(self, key: str) -> str:
@@ -110,7 +110,7 @@ class S3Lake:
         return error
 
     def read(self, key: str) -> bytes:
-        """Return the bytes of a key; NotFoundError if there is none."""
+        """Return the bytes of a key; NotFoundError if the key does not exist."""
         try:
             body: bytes = self._s3.get_object(Bucket=self._bucket, Key=self._name(key))["Body"].read()
         except Exception as error:
@@ -118,30 +118,30 @@ class S3Lake:
         return body
 
     def write(self, key: str, data: bytes) -> None:
-        """Write a key, replacing what it held."""
+        """Write a key and replace its earlier content."""
         try:
             self._s3.put_object(Bucket=self._bucket, Key=self._name(key), Body=data)
         except Exception as error:
             raise self._translate(error, key) from error
 
     def create(self, key: str, data: bytes) -> None:
-        """Write a new key; AlreadyExistsError if it is taken."""
+        """Write a new key; AlreadyExistsError if the key exists."""
         try:
             self._s3.put_object(Bucket=self._bucket, Key=self._name(key), Body=data, IfNoneMatch="*")
         except Exception as error:
             translated = self._translate(error, key)
             if isinstance(translated, AlreadyExistsError) and _was_repeated(error) and self._holds(key, data):
-                return  # the first request's answer was lost: what S3 refuses the second one is our own
+                return  # the answer to the first request was lost: the existing object is our own
             raise translated from error
 
     def _holds(self, key: str, data: bytes) -> bool:
         try:
             return self.read(key) == data
-        except NotFoundError:  # another's request is still under way
+        except NotFoundError:  # the request of another writer has not finished yet
             return False
 
     def exists(self, key: str) -> bool:
-        """Return whether the key is there."""
+        """Return True if the key exists."""
         try:
             self._s3.head_object(Bucket=self._bucket, Key=self._name(key))
         except Exception as error:
@@ -161,7 +161,7 @@ class S3Lake:
             raise self._translate(error, prefix) from error
 
     def delete(self, key: str) -> None:
-        """Delete a key; nothing happens if there is none."""
+        """Delete a key; a missing key is not an error."""
         try:
             self._s3.delete_object(Bucket=self._bucket, Key=self._name(key))
         except Exception as error:

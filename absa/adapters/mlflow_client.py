@@ -1,7 +1,7 @@
-"""MLflow as people see it: tracking runs, registered versions, aliases, and packages as MLflow models.
+"""MLflow adapter: tracking runs, registered versions, aliases, and packages as MLflow models.
 
-No other module imports MLflow, but `mlflow_files.py`, the model's own code (`absa/packaging/pyfunc_model.py`), MLflow's
-server and the handed-in script. It is imported on first use, which takes seconds.
+Only this module, `mlflow_files.py`, the model's own code (`absa/packaging/pyfunc_model.py`), MLflow's server and the
+script of the assignment import MLflow. The import takes seconds, so it happens on first use.
 """
 
 import os
@@ -33,10 +33,10 @@ HEAD_NUMBER: Final = "ledger_number"  # tags of the registered model: the ledger
 HEAD_HASH: Final = "ledger_hash"
 REQUIREMENTS: Final = ("mlflow", "numpy", "onnxruntime", "pandas", "tokenizers")
 TRAVELLING_CODE: Final = ("__init__.py", "errors.py", "task.py", "inference")
-"""Part of `absa` that goes into an MLflow model: only what scores a row."""
+"""Modules of `absa` that go into an MLflow model: those that score a row."""
 
-_ARTIFACTS: Final = "artifacts"  # where an MLflow pyfunc keeps the files that were handed to it
-_ANY: Final = "MLflow"  # the server of the run that is open
+_ARTIFACTS: Final = "artifacts"  # folder in which an MLflow pyfunc model keeps its files
+_ANY: Final = "MLflow"  # name of the open run's server in messages
 _CONNECT_S: Final = 5.0
 _READ_LIMIT_S: Final = 10.0
 _USERS_LIMIT: Final = "MLFLOW_HTTP_REQUEST_TIMEOUT"  # MLflow's own variable
@@ -61,11 +61,11 @@ def _translated(server: str, *, missing: frozenset[str] = frozenset()) -> Iterat
 
     Args:
         server: name of the server in messages.
-        missing: error codes that mean that something does not exist.
+        missing: MLflow's error codes for things that do not exist.
 
     Raises:
-        NotFoundError: MLflow answers with such a code.
-        UnavailableError: MLflow is unavailable or refuses.
+        NotFoundError: MLflow answers with a code of `missing`.
+        UnavailableError: MLflow is unavailable or refuses the request.
     """
     from mlflow.exceptions import MlflowException
     from requests.exceptions import RequestException
@@ -77,20 +77,20 @@ def _translated(server: str, *, missing: frozenset[str] = frozenset()) -> Iterat
         if error.error_code in missing:
             raise NotFoundError(f"{server}: {error.message}") from error
         raise UnavailableError(f"{server} answered: {error.message}") from error
-    except SQLAlchemyError as error:  # of a database that this process opens itself
+    except SQLAlchemyError as error:  # if this process opens MLflow's database itself
         raise UnavailableError(f"{server} cannot be read or written: {type(error).__name__}") from error
     except RequestException as error:
         raise UnavailableError(f"{server} is unavailable: {type(error).__name__}") from error
 
 
 class MlflowRegistry:
-    """One registered model in an MLflow server, or in the files of one that does not run.
+    """One registered model in an MLflow server, or in the files of a server that does not run.
 
     Args:
         server: address of the server, or its files.
         model: name of the registered model.
-        environment: names the proxies of this process; with MLFLOW_HTTP_REQUEST_TIMEOUT, MLflow's client alone limits
-            a read.
+        environment: of this process; read for proxies, and for MLFLOW_HTTP_REQUEST_TIMEOUT. If that variable is set,
+            `read_limit_s` is ignored.
         read_limit_s: limit of one read with all its retries, in seconds; packages take longer to download.
     """
 
@@ -111,7 +111,7 @@ class MlflowRegistry:
         self._made: Any = None
 
     def _client(self) -> Any:
-        """Return MLflow's client, made on the first call: its import takes seconds."""
+        """Return MLflow's client. The first call creates it, because its import takes seconds."""
         if self._made is None:
             require_route(self.tracking_uri, self._environment)
             from mlflow.tracking import MlflowClient
@@ -122,9 +122,9 @@ class MlflowRegistry:
         return self._made
 
     def _require_server(self) -> None:
-        """Raise UnavailableError at once where nothing listens: MLflow's client would try for many seconds.
+        """Raise UnavailableError at once if no server listens: MLflow's client would try for many seconds.
 
-        So it is where the files were not made yet: a reader makes none.
+        The same error is raised if the server's files do not exist yet, because a reader creates no files.
         """
         if self._files is not None and self._files.is_missing:
             raise UnavailableError(f"{self._server} holds nothing yet: `evergreen train` registers the first version")
@@ -138,7 +138,7 @@ class MlflowRegistry:
 
     def _read(self, action: str, *arguments: str) -> Any:
         self._require_server()
-        self._client()  # its import takes seconds, which are not the server's
+        self._client()  # the import takes seconds, which must not count against the server's limit
         if self._environment.get(_USERS_LIMIT) or not self.tracking_uri.startswith(("http://", "https://")):
             return self._call(action, *arguments)
         answer: Future[Any] = Future()
@@ -146,7 +146,7 @@ class MlflowRegistry:
         def call() -> None:
             try:
                 answer.set_result(self._call(action, *arguments))
-            except BaseException as error:  # the reader raises it
+            except BaseException as error:  # `answer.result` raises it in the reader's thread
                 answer.set_exception(error)
 
         # MLflow's limits are variables of the whole process: shorter ones would also end uploads in other threads
@@ -160,7 +160,7 @@ class MlflowRegistry:
             ) from None
 
     def _call(self, action: str, *arguments: str) -> Any:
-        """Call a method of the client; vendor exceptions become ours."""
+        """Call a method of the client and translate its exceptions."""
         with _translated(self._server, missing=_MISSING):
             return getattr(self._client(), action)(*arguments)
 
@@ -185,10 +185,10 @@ class MlflowRegistry:
         return sorted((str(item.version) for item in found), key=int)
 
     def download(self, version: str, folder: Path) -> Path:
-        """Download a version's package below a folder and return its own folder.
+        """Download a version's package below a folder and return the folder of the package.
 
         Raises:
-            NotFoundError: there is no such version, or MLflow's artifacts lack its package.
+            NotFoundError: the version does not exist, or MLflow's artifacts lack its package.
             UnavailableError: MLflow or its storage is unavailable, or the folder cannot be written.
         """
         source = self._read("get_model_version_download_uri", self.model, version)
@@ -206,7 +206,7 @@ class MlflowRegistry:
                 raise
             except FileNotFoundError:
                 pass
-            except Exception as error:  # each kind of artifact storage has exceptions of its own, botocore's for S3
+            except Exception as error:  # each kind of artifact storage has its own exceptions, S3 those of botocore
                 reason = getattr(error, "strerror", None) or type(error).__name__
                 raise UnavailableError(
                     f"the package of version {version} cannot be downloaded from {self._server}: {reason}; "
@@ -225,7 +225,7 @@ class MlflowRegistry:
         return {alias: str(version) for alias, version in dict(model.aliases).items()}
 
     def anchor(self) -> tuple[int, str] | None:
-        """Return number and hash of the ledger's head when aliases were last set; None before that."""
+        """Return the number and hash that the ledger's head had when aliases were last set; None if never set."""
         try:
             tags = self._read("get_registered_model", self.model).tags
         except NotFoundError:
@@ -244,13 +244,13 @@ class MlflowRegistry:
             self._call("set_registered_model_alias", self.model, alias, version)
 
     def set_anchor(self, number: int, digest: str) -> None:
-        """Note number and hash of the projected head, the number last: a projection that was killed is then seen."""
+        """Store hash and number of the projected head, the number last, so that a killed projection can be detected."""
         self._call("set_registered_model_tag", self.model, HEAD_HASH, digest)
         self._call("set_registered_model_tag", self.model, HEAD_NUMBER, str(number))
 
 
 class MlflowRun:
-    """An MLflow run that is open while the candidate is made. Its methods raise UnavailableError without MLflow."""
+    """MLflow run that is open while the candidate is made. Its methods raise UnavailableError without MLflow."""
 
     def __init__(self, run_id: str, model: str = MODEL) -> None:
         self.run_id, self._model = run_id, model
@@ -268,14 +268,14 @@ class MlflowRun:
             mlflow.log_metrics(values, step=int(event["step"]), synchronous=False)
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Log parameters; those that are None are left out."""
+        """Log parameters; values of None are left out."""
         import mlflow
 
         with _translated(_ANY):
             mlflow.log_params({name: value for name, value in values.items() if value is not None})
 
     def metrics(self, values: Mapping[str, float | None]) -> None:
-        """Log final metrics; those that are None are left out."""
+        """Log final metrics; values of None are left out."""
         import mlflow
 
         with _translated(_ANY):
@@ -289,7 +289,7 @@ class MlflowRun:
             mlflow.set_tags(dict(values))
 
     def dataset(self, rows: Any | None, *, digest: str, side: str, source: str) -> None:
-        """Name a side of the snapshot as the run's input. Of a pandas frame MLflow keeps schema and size."""
+        """Log one side of the snapshot as the run's input. MLflow keeps the schema and size of a pandas frame."""
         import mlflow
 
         name = f"snapshot-{side}"
@@ -311,7 +311,7 @@ class MlflowRun:
             mlflow.log_artifacts(str(folder), artifact_path=into)
 
     def register(self, package: Path) -> str:
-        """Log a package as the run's model and register it; a repeated call registers nothing.
+        """Log a package as the run's model and register it; a repeated call registers no second version.
 
         Returns:
             The run's version.
@@ -327,11 +327,11 @@ class MlflowRun:
 
 
 class MlflowRuns:
-    """Runs of one MLflow server, or in the files of one that does not run. MLflow is imported on first use.
+    """Runs of one MLflow server, or in the files of a server that does not run. MLflow is imported on first use.
 
     Args:
         server: address of the server, or its files.
-        model: name of the registered model, which is the task's.
+        model: name of the registered model, which is the name of the task.
     """
 
     def __init__(self, server: str | MlflowFiles, model: str = MODEL) -> None:
@@ -339,10 +339,10 @@ class MlflowRuns:
         self._tracking_uri, self._model = server.database if isinstance(server, MlflowFiles) else server, model
 
     def prepare(self) -> None:
-        """Make the database of a server that does not run, once; MLflow takes seconds for its tables.
+        """Create the database of a server that does not run, once; MLflow takes seconds to create its tables.
 
         Raises:
-            UnavailableError: it cannot be made.
+            UnavailableError: the database cannot be created.
         """
         if self._files is None or not self._files.is_missing:
             return
@@ -354,10 +354,10 @@ class MlflowRuns:
 
     @contextmanager
     def open(self, name: str, *, tags: Mapping[str, str]) -> Iterator[MlflowRun]:
-        """Open a run with system metrics; it ends FAILED if the body raises.
+        """Open a run with system metrics; its status becomes FAILED if the body raises.
 
         Raises:
-            UnavailableError: MLflow is unavailable, at the start or, once the body has ended, at the end.
+            UnavailableError: MLflow is unavailable at the start of the run, or after the body has ended.
         """
         import mlflow
         from mlflow.exceptions import MlflowException
@@ -380,19 +380,19 @@ class MlflowRuns:
         try:
             yield MlflowRun(run.info.run_id, self._model)
         except BaseException:
-            with suppress(*outages):  # one must not hide why the body failed
+            with suppress(*outages):  # an outage must not hide why the body failed
                 mlflow.end_run("FAILED")
             raise
         with _translated(_ANY):
             try:
                 mlflow.flush_async_logging()
-            finally:  # a run that stays open here would refuse the next one of this process
+            finally:  # MLflow refuses a new run while this process has an open one
                 mlflow.end_run()
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoggedPackage:
-    """Place of a logged package. `version` is empty where it was logged without being registered."""
+    """Place of a logged package. `version` is empty if the package was not registered."""
 
     model_uri: str
     version: str
@@ -402,10 +402,10 @@ def log_package(folder: Path, *, registered_model_name: str | None = None) -> Lo
     """Log a package to the active MLflow run, and register it as a new version when a name is given.
 
     The version has the digest, size and student as tags, and the model card as its description. The caller sets tags
-    that need the data or the gate.
+    that depend on the data or the gate.
 
     Args:
-        folder: a complete package, with or without the files that it does not need to answer.
+        folder: a complete package; files that are not needed for answers may be missing.
         registered_model_name: the registered model that gets a new version.
 
     Raises:
@@ -434,7 +434,7 @@ def log_package(folder: Path, *, registered_model_name: str | None = None) -> Lo
 
 
 def _stage_code(folder: Path) -> Path:
-    """Copy the travelling part of `absa` to a folder and return the copy's path."""
+    """Copy `TRAVELLING_CODE` to a folder and return the path of the copy."""
     source, target = Path(absa.__file__).parent, folder / "absa"
     target.mkdir()
     for name in TRAVELLING_CODE:
@@ -459,7 +459,7 @@ def _describe(model: str, version: str, package: ModelPackage) -> None:
     card = package.folder / "model_card.md"
     if card.is_file():
         client.update_model_version(model, version, description=card.read_text(encoding="utf-8"))
-    if not client.get_registered_model(model).description:  # what an operator wrote stays
+    if not client.get_registered_model(model).description:  # a description that an operator wrote is kept
         client.update_registered_model(model, description=_MODEL_NOTE)
 
 

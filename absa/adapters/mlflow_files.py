@@ -1,8 +1,8 @@
 """Database and artifacts of an MLflow server, opened by this process while no server runs.
 
 MLflow's server stores artifacts under addresses `mlflow-artifacts:/...`, which its client resolves through the server
-alone. Here the client resolves them itself, so work done without a server is the same to a server that starts later,
-and the other way round. SQLite's own locks order the writers of several processes.
+alone. Here the client resolves them itself. So a server that starts later finds the runs and packages that were
+written without it, and the other way round. SQLite's locks order the writes of several processes.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class MlflowFiles:
 
     @classmethod
     def of_home(cls, folder: Path, environment: Mapping[str, str]) -> "MlflowFiles":
-        """Return the files of a home's server: in the folder, or where MLflow's own variables place them."""
+        """Return the files of a home's server: in the folder, or at the places that MLflow's own variables name."""
         return cls(
             database=environment.get("MLFLOW_BACKEND_STORE_URI", f"{_SQLITE}{folder}/mlflow.db"),
             artifacts=environment.get("MLFLOW_ARTIFACTS_DESTINATION", f"{folder}/artifacts"),
@@ -36,7 +36,7 @@ class MlflowFiles:
 
     @property
     def is_missing(self) -> bool:
-        """Return True if the database is a file that was not made yet; MLflow makes it on first use."""
+        """Return True if the database is a file that does not exist yet; MLflow creates it on first use."""
         return self.database.startswith(_SQLITE) and not Path(self.database.removeprefix(_SQLITE)).exists()
 
     def open(self) -> None:

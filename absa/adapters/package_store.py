@@ -1,4 +1,4 @@
-"""Packages in the lake, by digest: written once, never changed, loaded by whatever scores."""
+"""Packages in the lake, by digest: written once, never changed, loaded by every process that scores."""
 
 import contextlib
 import re
@@ -23,7 +23,7 @@ FETCHING: Final = ".fetch-*"
 """Pattern of folders that a killed `get` leaves beside its target."""
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}\Z")
 _REQUIRED: Final = (*DIGESTED_FILES, WARMUP_FILE)
-_LAST: Final = CONFIG_FILE  # a package without its config is not there yet: it is written last and looked for first
+_LAST: Final = CONFIG_FILE  # written last and read first: a package without its config is not complete
 
 
 class PackageStore:
@@ -33,11 +33,11 @@ class PackageStore:
         self._lake = lake
 
     def put(self, folder: Path) -> str:
-        """Copy a package into the lake and return its digest; files that are there already are left as they are.
+        """Copy a package into the lake and return its digest; files that exist already are not changed.
 
         Raises:
-            IntegrityError: the folder holds no whole package.
-            UnavailableError: the lake is unavailable. The files written so far are not a package yet; put it again.
+            IntegrityError: the folder holds no complete package.
+            UnavailableError: the lake is unavailable. The files written so far are not a complete package; call again.
         """
         digest = load_package(folder).digest
         if missing := [name for name in _REQUIRED if not (folder / name).is_file()]:
@@ -55,21 +55,22 @@ class PackageStore:
         return {Path(key).parent.name for key in keys if Path(key).name == _LAST}
 
     def get(self, digest: str, folder: Path) -> ModelPackage:
-        """Return the package in a local folder, fetched there unless it is there already and whole.
+        """Return the package in a local folder; it is fetched unless the folder has it already, undamaged.
 
-        Files are fetched beside the folder, checked, and renamed at once: the folder never holds half a package. Of
-        two concurrent fetches the first one's files stay.
+        Files are fetched beside the folder, checked, and renamed together: the folder never holds half a package. Of
+        two concurrent fetches, the files of the first are kept.
 
         Args:
-            digest: of the package.
-            folder: may be missing; one that holds something else, or a damaged package, is replaced.
+            digest: digest of the package.
+            folder: folder of the local copy. It may be missing; if it holds anything else, or a damaged package, it is
+                replaced.
 
         Raises:
             NotFoundError: the lake does not hold the package.
             UnavailableError: the lake is unavailable.
             IntegrityError: the files in the lake do not have the digest.
         """
-        _key(digest, "")  # refuses what could name another folder
+        _key(digest, "")  # refuses a digest that could name another folder
         if (kept := _whole(folder, digest)) is not None:
             return kept
         folder.parent.mkdir(parents=True, exist_ok=True)
