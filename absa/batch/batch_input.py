@@ -1,8 +1,8 @@
-"""Input of a batch job: files of one or many, cut into partitions that any process can read on its own.
+"""Input of a batch job: one or more files, cut into partitions that any process can read on its own.
 
-CSV (or tab- or semicolon-separated), JSON lines, Excel and Parquet: a file, a folder or an s3:// prefix. The same input
-always gives the same partitions with the same rows under the same numbers: that is what lets a killed job go on where
-it was.
+CSV (or tab- or semicolon-separated), JSON lines, Excel and Parquet: a file, a folder or an s3:// prefix. Equal input
+always gives equal partitions, with the same rows under the same numbers. So a job that was killed can continue with
+the missing partitions.
 """
 
 import hashlib
@@ -26,10 +26,10 @@ SUFFIXES: Final = (*sources.ENDINGS, ".json", *sources.WORKBOOKS)
 
 @dataclass(frozen=True, kw_only=True)
 class InputFile:
-    """One file of the input: where it is, its size in bytes and the SHA-256 of what is read.
+    """One file of the input: its address, its size in bytes, and the SHA-256 of the bytes that are read.
 
-    What is read of a workbook is its sheet as CSV, of a JSON array its elements as lines; `read_size` is its bytes.
-    `layout` holds the column names and the separator of a CSV file; Parquet and JSON lines have none.
+    A workbook is read as the CSV of its sheet, and a JSON array as one line per element. `read_size` is the number of
+    bytes that are read. `layout` holds the column names and the separator of a CSV file; it is None for other formats.
     """
 
     uri: str
@@ -40,19 +40,20 @@ class InputFile:
 
     @property
     def kind(self) -> str:
-        """csv, jsonl or parquet."""
+        """Format of the file: csv, jsonl or parquet."""
         return sources.kind_of(self.uri)
 
     def open(self) -> Any:
-        """Return the file's bytes as a seekable stream, in a context."""
+        """Open the file's bytes as a seekable stream; returns a context manager."""
         return sources.SourceFile(self.uri, self.size).open()
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchInput:
-    """The input as a whole. `columns` are those of every file, as the files spell them, in the first file's order.
+    """The whole input. Every file has the `columns`, spelt in this way; their order is that of the first file.
 
-    `text`, `aspect`, `segment` and `unit` are names of columns; `aspect` may hold topics. Without a column None.
+    `text`, `aspect`, `segment` and `unit` are names of columns; None if the input has no such column. The column
+    `aspect` may hold topics.
     """
 
     files: tuple[InputFile, ...]
@@ -69,20 +70,20 @@ class BatchInput:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the content of the files in their order: what makes two inputs the same."""
+        """SHA-256 over the content of the files in their order; equal inputs have equal digests."""
         return hashlib.sha256("".join(f"{each.digest}\n" for each in self.files).encode()).hexdigest()
 
     @property
     def size(self) -> int:
-        """Bytes of all files, as they are read."""
+        """Bytes that are read of all files."""
         return sum(each.read_size for each in self.files)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowSpan:
-    """Rows of one file that follow each other: bytes [start, end) of a text file, rows [start, end) of Parquet.
+    """Consecutive rows of one file: bytes [start, end) of a text file, or rows [start, end) of a Parquet file.
 
-    `line` is the line of a text file at which they begin, 0 for Parquet.
+    `line` is the line of a text file at which the rows start; 0 for Parquet.
     """
 
     file: int
@@ -94,7 +95,7 @@ class RowSpan:
 
 @dataclass(frozen=True, kw_only=True)
 class Partition:
-    """Place of one partition's rows. `first_row` counts over the whole input; `size` is its share in bytes."""
+    """Place of one partition's rows. `first_row` is a number in the whole input; `size` is in bytes."""
 
     number: int
     first_row: int
@@ -104,16 +105,16 @@ class Partition:
 
 
 def mapping_for(home: DataMapping, task: TaskSpec) -> DataMapping:
-    """Return the home's mapping where a package is of the home's task; another task has columns of its own names."""
+    """Return the home's mapping if a package has the home's task; else a mapping with the default names of columns."""
     same = (home.task.name, home.task.input) == (task.name, task.input)
     return home if same else DataMapping(task=task)
 
 
 def inspect(uri: str, mapping: DataMapping = DEFAULT_MAPPING) -> BatchInput:
-    """Find the files of an input and what they hold.
+    """Find the files of an input and their columns.
 
     Args:
-        uri: a file, a folder (its files in order of their names, subfolders too) or s3://bucket/prefix.
+        uri: a file, a folder (its files and those of subfolders, ordered by name) or s3://bucket/prefix.
         mapping: task, and the names of its columns.
 
     Raises:
@@ -164,8 +165,8 @@ def inspect(uri: str, mapping: DataMapping = DEFAULT_MAPPING) -> BatchInput:
 def cut_partitions(source: BatchInput, rows: int) -> Iterator[Partition]:
     """Cut the input into partitions of `rows` rows, the last one shorter, in order and across files.
 
-    Lines that a stray quote makes unreadable together stay together, so a partition may have more rows. Text files are
-    read once, in bounded memory, for where their rows begin; of Parquet the footer is enough.
+    Lines that one stray quote makes unreadable are not separated, so a partition may have more rows. Text files are
+    read once, in bounded memory, to find the starts of their rows; only the footer of a Parquet file is read.
     """
     spans: list[RowSpan] = []
     number = first_row = held = size = 0
@@ -182,7 +183,7 @@ def cut_partitions(source: BatchInput, rows: int) -> Iterator[Partition]:
 
 
 def _stretches(file: InputFile, rows: int, *, first: int) -> Iterator[tuple[int, int, int, int, int]]:
-    """Start, end, rows, line and bytes of stretches of `rows` rows; the first has `first`, the last perhaps fewer."""
+    """Yield start, end, rows, line and bytes of spans of `rows` rows; the first has `first` rows, the last the rest."""
     if file.kind == "parquet":
         total = _parquet_rows(file)
         begin, wanted = 0, first
@@ -205,9 +206,9 @@ def _stretches(file: InputFile, rows: int, *, first: int) -> Iterator[tuple[int,
 
 
 def _row_places(file: InputFile) -> Iterator[tuple[int, int, int, bool]]:
-    """Bounds of each row of a text file, its line, and whether it must follow the row before.
+    """Yield start and end of each row of a text file, its line, and True if it must stay with the row before it.
 
-    Rows that cannot be read count, empty lines do not.
+    Unreadable rows are included, empty lines are not.
     """
     with file.open() as stream:
         if file.layout is None:
@@ -226,7 +227,7 @@ def _parquet_rows(file: InputFile) -> int:
 
 
 def _columns(stream: IO[bytes], file: InputFile, mapping: DataMapping) -> tuple[pa.Schema, Layout | None]:
-    """Return the columns of a file, which are text unless it is Parquet; of CSV its layout too."""
+    """Return the columns of a file, which are text unless the file is Parquet, and the layout of a CSV file."""
     layout = None
     inputs = listed([mapping.shown(column) for column in mapping.inputs])
     if file.kind == "parquet":

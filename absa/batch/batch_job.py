@@ -1,9 +1,9 @@
-"""A batch job: cut, score wherever told, write each partition once, go on where a killed run was.
+"""Batch job: cut the input, score partitions, write each one once; a repeated run scores only missing partitions.
 
-Under the output:
-- `job.json`: what the job is, written once;
-- what workers write of each partition (absa.batch.partition_job);
-- `manifest.json`: the commit of the job, after every partition's.
+Files under the output:
+- `job.json`: description of the job, written once;
+- files of each partition, written by workers (absa.batch.partition_job);
+- `manifest.json`: the commit of the job, written after the commits of all partitions.
 """
 
 import hashlib
@@ -45,11 +45,11 @@ _SAME: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class BatchJob:
-    """Job to be done. Two jobs of equal fields give equal output.
+    """Description of a job. Two jobs with equal fields give equal output.
 
-    `mapping` is the home's; a package of another task than the home's has its own column names.
-    `max_bad_share` (0 to 1) is the share of quarantined rows above which the job fails. `log_uri` is the lake that the
-    answers go to as prediction records too; `secret` and `redact_text` are the service's, see `PredictionLog`.
+    `mapping` is the home's; see `mapping_for` for a package of another task. `max_bad_share` (0 to 1) is the share of
+    quarantined rows above which the job fails. If `log_uri` is set, the answers are also written to that lake as
+    prediction records; `secret` and `redact_text` are settings of the service, see `PredictionLog`.
     """
 
     input_uri: str
@@ -68,8 +68,8 @@ class BatchJob:
 class BatchProgress:
     """Progress of a job.
 
-    `partitions`, `rows` and `share` (of the input's bytes, 0 to 1) count this run and the runs before it; `rows_per_s`
-    and `elapsed_s` this run alone. `eta_s` is None until it is known.
+    `partitions`, `rows` and `share` (of the input's bytes, 0 to 1) include earlier runs of the job; `rows_per_s` and
+    `elapsed_s` are of this run alone. `eta_s` is None until an estimate exists.
     """
 
     partitions: int
@@ -82,7 +82,7 @@ class BatchProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchResult:
-    """Result of a job. `already_done` is true where an earlier run had finished it and nothing was scored."""
+    """Result of a job. `already_done` is True if an earlier run had finished the job, so nothing was scored."""
 
     manifest: dict[str, Any]
     already_done: bool
@@ -97,7 +97,7 @@ class Engines(Protocol):
         missing: Callable[[], Iterator[Partition]],
         note: Callable[[PartitionCommit], None],
     ) -> None:
-        """Score every partition that `missing` gives, and note each when it is committed."""
+        """Score every partition that `missing` yields, and call `note` when a partition is committed."""
 
 
 def run_batch(
@@ -106,19 +106,19 @@ def run_batch(
     engines: Engines | None = None,
     on_progress: Callable[[BatchProgress], None] = lambda _: None,
 ) -> BatchResult:
-    """Score an input into an output, or finish what an earlier run began.
+    """Score an input into an output, or finish the job of an earlier run.
 
     Args:
-        job: what is to be done.
-        engines: where; by default one process per core of this machine.
-        on_progress: told after every partition.
+        job: description of the job.
+        engines: processes that score; by default one per core of this machine.
+        on_progress: called after every partition.
 
     Raises:
         InvalidDataError: the input cannot be read, or more of its rows are bad than the job allows.
         ConflictError: the output belongs to another input, version or partition size.
         IntegrityError: the package is broken.
-        NotFoundError: a cluster's workers did not write where this process looks.
-        TransientError: workers were killed again and again, or input, output or cluster are unavailable.
+        NotFoundError: a cluster's workers wrote to another disk than the one that this process reads.
+        TransientError: workers were killed repeatedly, or the input, the output or the cluster is unavailable.
     """
     _keep_apart(job)
     package, output = load_package(job.package), open_lake(job.output_uri)
@@ -165,7 +165,7 @@ def run_batch(
 
 
 class _State:
-    """The partitions that are committed, and how fast they come."""
+    """Committed partitions, and the speed of the job."""
 
     def __init__(
         self, source: BatchInput, counts: dict[int, PartitionCommit], on_progress: Callable[[BatchProgress], None]
@@ -182,7 +182,7 @@ class _State:
         return time.monotonic() - self._started
 
     def note(self, found: PartitionCommit) -> None:
-        """Take a commit in and say how far the job is."""
+        """Add a commit and report the progress of the job."""
         if found.number in self.counts:
             return
         self.counts[found.number] = found
@@ -203,7 +203,7 @@ class _State:
 
 
 def _keep_apart(job: BatchJob) -> None:
-    """Refuse an output in the input: an output inside the input would be the next run's input."""
+    """Refuse an output inside the input, because the next run would read it as input."""
     given, output = job.input_uri.rstrip("/"), job.output_uri.rstrip("/")
     if not given.startswith("s3://") and not output.startswith("s3://"):
         given, output = str(Path(given).resolve()), str(Path(output.removeprefix("file://")).resolve())
@@ -212,7 +212,7 @@ def _keep_apart(job: BatchJob) -> None:
 
 
 def _identity(job: BatchJob, source: BatchInput, package: ModelPackage) -> dict[str, Any]:
-    """Return the job as job.json and the manifest hold it."""
+    """Return the fields of the job that job.json and the manifest hold."""
     same = [source.digest, package.digest, job.version, str(job.partition_rows), job.output_uri]
     return {
         "schema_version": SCHEMA_VERSION,
@@ -231,7 +231,7 @@ def _identity(job: BatchJob, source: BatchInput, package: ModelPackage) -> dict[
 
 
 def _claim(output: Lake, identity: dict[str, Any], uri: str) -> None:
-    """Claim the output for this job; of several concurrent jobs one gets it."""
+    """Claim the output for this job; only one of several concurrent jobs succeeds."""
     try:
         output.create(JOB, json.dumps(identity, indent=1).encode())
     except AlreadyExistsError:
@@ -251,7 +251,7 @@ def _committed(output: Lake) -> dict[int, PartitionCommit]:
 
 
 def _check_written(output: Lake, total: int) -> None:
-    """Refuse local paths: a cluster's machines may not see this machine's disk."""
+    """Refuse an output that lacks partitions: a cluster's machines may have no access to this machine's disk."""
     there = set(output.list(JOB_PARTS))
     if lost := [number for number in range(total) if job_part_key(number) not in there]:
         raise NotFoundError(
@@ -263,10 +263,10 @@ def _check_written(output: Lake, total: int) -> None:
 def _manifest(
     identity: dict[str, Any], task: TaskSpec, counts: list[PartitionCommit], rows_read: int
 ) -> dict[str, Any]:
-    """Return the manifest of a job whose partitions are committed. `by_sentiment` is the default task's alone.
+    """Return the manifest of a job whose partitions are committed. Only the default task has `by_sentiment`.
 
     Raises:
-        IntegrityError: rows read are not rows scored and rows quarantined.
+        IntegrityError: the number of rows read is not the number of rows scored and quarantined.
     """
     if (accounted := sum(each.total for each in counts)) != rows_read:
         raise IntegrityError(f"{rows_read} rows of {identity['input']} were read, {accounted} are in the output")
@@ -309,7 +309,7 @@ def read_manifest(output: Lake) -> dict[str, Any]:
     """Return the manifest of a finished job.
 
     Raises:
-        NotFoundError: no job has finished there.
+        NotFoundError: the output has no finished job.
     """
     try:
         manifest: dict[str, Any] = json.loads(output.read(JOB_MANIFEST))

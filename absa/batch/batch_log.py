@@ -1,7 +1,8 @@
-"""Answers of a batch as prediction records in the lake, so that monitoring sees them and feedback can name them.
+"""Answers of a batch as prediction records in the lake, for monitoring and for feedback on the answers.
 
-Every record once: a partition's time is claimed create-only before its first record is written, request ids follow from
-that time, the job and the row, and so do the keys; a partition that is written again after a kill replaces itself.
+Every record is written once. The time of a partition is claimed, create-only, before its first record is written.
+Request ids and keys are computed from this time, the job and the row. So a partition that is written again after a
+kill replaces its own records.
 """
 
 import hashlib
@@ -29,8 +30,9 @@ ARM: Final = "batch"
 class PredictionLog:
     """Log of the answers of one job.
 
-    `job` names it (hex), `output_uri` holds the claimed times, `secret` is the service's for hashing the input's column
-    of units, where it has one. With `redact_text` the lake gets neither text nor aspect.
+    `job` is the digest of the job (hex). The output at `output_uri` holds the claimed times. `secret` is the key of the
+    service with which units are hashed, if the input has a column of units. With `redact_text` the lake gets neither
+    text nor aspect.
     """
 
     lake_uri: str
@@ -40,7 +42,7 @@ class PredictionLog:
     redact_text: bool = False
 
     def claim_time(self, number: int, now: datetime) -> datetime:
-        """Return the time that a partition's records carry: the first one that anybody claimed for it."""
+        """Return the time of a partition's records: the first time that any process claimed for it."""
         output, key = open_lake(self.output_uri), job_time_key(number)
         try:
             output.create(key, json.dumps({"at": iso(now)}).encode())
@@ -49,12 +51,12 @@ class PredictionLog:
         return parse_iso(iso(now))
 
     def request_ids(self, row_ids: Sequence[int], at: datetime) -> list[str]:
-        """Return a UUIDv7 (RFC 9562) per row: the time is the partition's, the other bits follow from job and row."""
+        """Return a UUIDv7 (RFC 9562) per row: its time is the partition's, its other bits are a hash of job and row."""
         milliseconds = int(at.timestamp() * 1000)
         return [uuid7(milliseconds, hashlib.sha256(f"{self.job}:{row}".encode()).digest()[:10]) for row in row_ids]
 
     def write(self, number: int, scored: pa.Table, source: BatchInput) -> None:
-        """Put the scored rows of a partition into the lake."""
+        """Write the scored rows of a partition to the lake."""
         n = scored.num_rows
         if not n:
             return

@@ -1,6 +1,6 @@
-"""Count the lines of an input and those that rows of an output stand for, without the reader that made them.
+"""Count the lines of an input, and the input lines of an output's rows, without the reader of the batch.
 
-The proof of a batch compares both: whatever a reader does, a line that is not empty is a row, a part of one, or lost.
+`verify_batch` compares both numbers, because a line that is not empty is a row, a part of a row, or lost.
 """
 
 import re
@@ -16,7 +16,10 @@ _BREAK: Final = re.compile("\r\n|\r|\n")
 
 
 def count_lines(stream: IO[bytes], *, white_space_counts: bool) -> int:
-    """Count the lines that are not empty; one of white space alone only where it counts. LF, CRLF and CR end a line."""
+    """Count the lines that are not empty. LF, CRLF and CR end a line.
+
+    A line of white space alone counts only if `white_space_counts` is True.
+    """
     lines, rest = 0, b""
     while chunk := stream.read(_CHUNK_BYTES):
         whole = rest + chunk
@@ -39,7 +42,7 @@ def header_lines(header: Iterable[str]) -> int:
 
 
 def lines_of_rows(cells: pa.Table) -> int:
-    """Count the lines that rows of CSV take in their file: one, and one per line break in a cell, empty lines not."""
+    """Count the lines that rows of CSV have in their file: one, and one per line break in a cell; no empty lines."""
     lines = int(cells.num_rows)
     for column in cells.columns:
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
@@ -54,17 +57,17 @@ def _breaks_of(cell: str) -> int:
 
 
 def rows_that_hold_rows(cells: pa.Table, delimiter: str, text: str, aspect: str | None) -> list[int]:
-    """Find rows of CSV that look as if a quote had swallowed lines: a line in a cell would be a row by itself.
+    """Find rows of CSV in which a quote may have swallowed other rows: a line in a cell looks like a row.
 
     Args:
-        cells: of the rows, in the file's columns and order.
-        delimiter: of the file.
+        cells: cells of the rows, in the file's columns and order.
+        delimiter: delimiter of the file.
         text: name of the text column.
-        aspect: name of the column of aspects, which are in their texts; None where rows have none. Then only tabs,
-            which texts seldom have, tell a row from a sentence.
+        aspect: name of the column of aspects, each of which occurs in its text; None if rows have no aspect. Then
+            lines are examined only if the delimiter is a tab, because texts rarely contain tabs.
 
     Returns:
-        indices of the rows.
+        Indices of the rows.
     """
     found = set[int]()
     names: list[str] = cells.column_names
@@ -75,7 +78,7 @@ def rows_that_hold_rows(cells: pa.Table, delimiter: str, text: str, aspect: str 
             first, *inner = _BREAK.split(column[index].as_py())[:-1]
             before: list[Any] = [cells.column(n)[index].as_py() for n in range(place)]
             lines = [line.split(delimiter) for line in inner]
-            if delimiter in first:  # else the line ends inside the cell whatever the quotes mean
+            if delimiter in first:  # otherwise the line ends inside the cell, with or without quotes
                 lines.append([*before, *first.split(delimiter)])
             if any(_is_row(line, len(names), delimiter, places) for line in lines):
                 found.add(index)

@@ -1,4 +1,4 @@
-"""A batch on one machine: one process per core, each with its engine and one inference thread."""
+"""Batch on one machine: one process per core, each with its own engine and one inference thread."""
 
 import multiprocessing
 import os
@@ -24,15 +24,15 @@ class LocalProcesses:
     """Score on this machine.
 
     Args:
-        workers: processes; None is one a core. 0 scores in this process: for small inputs, where starting processes
-            would take longer than scoring.
+        workers: number of processes; None: one per core. 0: score in this process, for small inputs, because
+            starting processes would take longer than scoring.
     """
 
     workers: int | None = None
 
     @property
     def cores(self) -> int:
-        """Cores that are kept busy."""
+        """Number of cores that score."""
         return cores() if self.workers is None else max(1, self.workers)
 
     def run(
@@ -41,10 +41,10 @@ class LocalProcesses:
         missing: Callable[[], Iterator[Partition]],
         note: Callable[[PartitionCommit], None],
     ) -> None:
-        """Score every partition that `missing` gives, and note each when it is committed.
+        """Score every partition that `missing` yields, and call `note` when a partition is committed.
 
         Raises:
-            TransientError: workers were killed again and again.
+            TransientError: workers were killed repeatedly.
         """
         if self.workers == 0:
             worker = PartitionWorker(assignment)
@@ -75,7 +75,7 @@ def _score_in_pool(
     try:
         for partition in missing:
             running.add(pool.submit(_score, partition))
-            if len(running) > workers + 1:  # one waits while the others are scored: no idle core
+            if len(running) > workers + 1:  # one partition waits, so that no core is idle
                 running = _collect(running, note)
         while running:
             running = _collect(running, note)
@@ -92,19 +92,19 @@ def _collect(
     return rest
 
 
-_assignment: Assignment | None = None  # of this worker process
+_assignment: Assignment | None = None  # assignment of this worker process
 _worker: PartitionWorker | None = None
 
 
 def _start_worker(assignment: Assignment, parent: int) -> None:
-    global _assignment  # noqa: PLW0603  a pool's initializer has no other place to leave it
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: partitions that run are finished
+    global _assignment  # noqa: PLW0603  a pool's initializer can pass it in no other way
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the parent handles Ctrl-C: running partitions are finished
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _assignment = assignment
 
 
 def _end_with(parent: int) -> None:
-    """End this process when its parent is gone: a killed job leaves no worker behind."""
+    """End this process when its parent has ended, so that a killed job leaves no workers."""
     while os.getppid() == parent:
         time.sleep(_PARENT_POLL_S)
     os._exit(1)
@@ -112,12 +112,12 @@ def _end_with(parent: int) -> None:
 
 def _score(partition: Partition) -> PartitionCommit:
     global _worker  # noqa: PLW0603
-    if _worker is None:  # not in the initializer: what goes wrong there reaches nobody
+    if _worker is None:  # not in the initializer: the caller does not receive its errors
         assert _assignment is not None
         _worker = PartitionWorker(_assignment)
     return _worker.score(partition)
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,11 +1,10 @@
-"""The partition function: read one partition, score it, write it, commit it. The same in a local process and on Ray.
+"""Partition function: read one partition, score it, write it, commit it. Local processes and Ray use the same one.
 
-Under the output, of each partition:
-- `part-<number>.parquet`, and `quarantine/part-<number>.parquet` where rows were set aside;
-- `done/<number>.json`: its commit, written after its data, with its counts.
+Files of each partition under the output:
+- `part-<number>.parquet`, and `quarantine/part-<number>.parquet` if rows were set aside;
+- `done/<number>.json`: the commit with counts, written after the data.
 
-Every write is whole or not at all, and a partition that is written twice after a kill is written with the same rows
-under the same name.
+Every write is atomic. A partition that is written again after a kill has the same rows and the same names.
 """
 
 import json
@@ -40,10 +39,10 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True)
 class PartitionCommit:
-    """The commit of one partition. `size` is its share of the input in bytes.
+    """Commit of one partition. `size` is the number of input bytes of the partition.
 
-    `first_bad` names the first quarantined row; `as_written` counts the rows with a double quote that was not believed,
-    `first_as_written` names the first.
+    `first_bad` names the first quarantined row. `as_written` counts the rows with a double quote that was read as an
+    ordinary character; `first_as_written` names the first of them.
     """
 
     number: int
@@ -57,18 +56,18 @@ class PartitionCommit:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
-        """Read a commit, of an earlier release too: these counted the default task's labels as `by_sentiment`."""
+        """Read a commit of this or an earlier release, which named the counts of labels `by_sentiment`."""
         counted = content.pop("by_sentiment", {})
         return cls(**{"by_label": counted, **content})
 
     @property
     def total(self) -> int:
-        """All of its rows, the quarantined ones too."""
+        """Number of all rows, the quarantined ones included."""
         return self.rows + sum(self.quarantined.values())
 
 
 class PartitionWorker:
-    """One engine and one reader. Not for several threads.
+    """One engine and one reader. Not safe to use from several threads.
 
     Raises:
         IntegrityError: the package is broken.
@@ -119,7 +118,7 @@ class PartitionWorker:
 
 
 def _first_bad(quarantined: pa.Table, partition: Partition, source: BatchInput) -> str | None:
-    """Name the first quarantined row of a partition: its file, its line or row, and why."""
+    """Return file, line or row, and reason of the first quarantined row of a partition; None if there is none."""
     if not quarantined.num_rows:
         return None
     first = quarantined.slice(0, 1).select([ROW_ID, LINE, REASON]).to_pylist()[0]

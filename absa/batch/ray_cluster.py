@@ -1,8 +1,8 @@
-"""A batch on a Ray cluster: Ray Data maps the partition function over the partitions, with one actor per core.
+"""Batch on a Ray cluster: Ray Data maps the partition function over the partitions, with one actor per core.
 
-Scheduling, retries after a lost worker or machine, and growing the pool are Ray's. The model's package travels through
-Ray's object store, once a machine; input and output must be where every machine sees them (s3:// or a shared folder).
-Needs the extra `ray`.
+Ray does the scheduling, the retries after a lost worker or machine, and the growing of the pool. The model's package
+is sent once per machine through Ray's object store. Every machine must have access to input and output (s3:// or a
+shared folder). Needs the extra `ray`.
 """
 
 import logging
@@ -25,9 +25,11 @@ class RayCluster:
     """Score on Ray.
 
     Args:
-        address: of a running cluster (`auto`, ray://host:10001); None starts one on this machine and ends it after.
-        workers: most actors, one core each; None is the cluster's cores at the start. The pool grows up to it with
-            what waits, so an autoscaling cluster should be given the number that it may grow to.
+        address: address of a running cluster (`auto`, ray://host:10001); None: a cluster is started on this machine
+            and ended after the job.
+        workers: largest number of actors, one core each; None: the number of the cluster's cores at the start. The
+            pool grows up to this number while partitions wait. For an autoscaling cluster, give its largest number of
+            cores.
     """
 
     address: str | None = None
@@ -39,11 +41,11 @@ class RayCluster:
         missing: Callable[[], Iterator[Partition]],
         note: Callable[[PartitionCommit], None],
     ) -> None:
-        """Score every partition that `missing` gives, and note each when it is committed.
+        """Score every partition that `missing` yields, and call `note` when a partition is committed.
 
         Raises:
             PermanentError: Ray is not installed.
-            UnavailableError: the cluster is unavailable, or lost more than Ray's retries could bring back.
+            UnavailableError: the cluster is unavailable, or lost more workers than Ray's retries could replace.
         """
         items = [asdict(each) for each in missing()]
         if not items:
@@ -72,7 +74,7 @@ class RayCluster:
 
         if self.address is None:
             here: dict[str, Any] = {"address": "local", "num_cpus": self.workers or cores(), "include_dashboard": False}
-        else:  # other machines have the libraries of the image, and this code
+        else:  # other machines have the image's libraries; this code is sent to them
             here = {"address": self.address, "runtime_env": {"py_modules": [absa]}}
         try:
             ray.init(configure_logging=False, log_to_driver=False, **here)
@@ -88,9 +90,9 @@ def _mapped(ray: Any, assignment: Assignment, items: list[dict[str, Any]], most:
     files = {name: path.read_bytes() for name in PACKAGE_FILES if (path := assignment.package / name).is_file()}
     most = min(most, len(items))
     rows = [{"partition": each} for each in items]
-    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(  # a partition is a task of its own
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(  # one task per partition
         _RayWorker,
-        fn_constructor_args=(assignment, [ray.put(files)]),  # in a list: an actor that restarts fetches it itself
+        fn_constructor_args=(assignment, [ray.put(files)]),  # in a list, so that a restarted actor fetches it again
         compute=ray.data.ActorPoolStrategy(min_size=1 if most > 1 else most, max_size=most, initial_size=most),
         num_cpus=1,
     )
@@ -98,7 +100,7 @@ def _mapped(ray: Any, assignment: Assignment, items: list[dict[str, Any]], most:
 
 
 class _RayWorker:
-    """An actor: loads the model once."""
+    """Actor that loads the model once and scores partitions."""
 
     def __init__(self, assignment: Assignment, files: list[Any]) -> None:
         self._assignment, self._files = assignment, files
@@ -106,11 +108,11 @@ class _RayWorker:
         self._worker: PartitionWorker | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Return the partition's counts, or our own error as a value: raised here it would arrive as one of Ray's."""
+        """Return the partition's commit, or our own error as a value, because Ray would wrap a raised error."""
         given = dict(row["partition"])
         given["spans"] = tuple(RowSpan(**each) for each in given["spans"])
         try:
-            if self._worker is None:  # not while the actor is made: what goes wrong there reaches nobody
+            if self._worker is None:  # not in the constructor: the caller does not receive its errors
                 self._worker = self._load()
             return {"found": self._worker.score(Partition(**given))}
         except EvergreenError as error:

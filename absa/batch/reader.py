@@ -1,4 +1,4 @@
-"""The rows of a partition: the input's columns, the number of each row, and why a row could not be read."""
+"""Rows of a partition: the input's columns, the number of each row, and the reason why a row is unreadable."""
 
 import io
 import json
@@ -20,9 +20,10 @@ _BATCH_ROWS: Final = 10_000
 class PartitionRows(NamedTuple):
     """Rows of a partition.
 
-    A table of the input's columns under their own names, the number of each row (0 for the input's first), its line in
-    its file (null in Parquet), and why it could not be read (null for the rest; the text column of a bad row
-    has the line as written). `as_written` are the file and line of rows with a double quote that was not believed.
+    A table of the input's columns under their own names, the number of each row (0 for the first row of the input), its
+    line in its file (null for Parquet), and the reason why it is unreadable (null for a readable row). The text column
+    of an unreadable row has the line as written. `as_written` has the file and line of each row with a double quote
+    that was read as an ordinary character.
     """
 
     table: pa.Table
@@ -40,7 +41,7 @@ class _SpanRows(NamedTuple):
 
 
 class PartitionReader:
-    """Reads partitions of one input, in any order. Not for several threads: it keeps its place in a Parquet file."""
+    """Reader of one input's partitions, in any order. It keeps a file position, so threads must not share it."""
 
     def __init__(self, source: BatchInput) -> None:
         self._source = source
@@ -80,7 +81,7 @@ class PartitionReader:
         return self._json_rows(data, span) if file.layout is None else self._csv_rows(data, file, span)
 
     def _bytes(self, file: InputFile, span: RowSpan) -> bytes:
-        """Return the bytes of a span. A file that is converted whole, such as a workbook, is kept for the next one."""
+        """Return the bytes of a span. A file that is converted whole, such as a workbook, is kept for later spans."""
         if self._converted is not None and self._converted[0] == span.file:
             return _bytes_of(self._converted[1], span)
         with file.open() as stream:
@@ -122,7 +123,7 @@ class PartitionReader:
         )
 
     def _json_row(self, line: bytes) -> list[str | None] | str:
-        """Cells of a line, or why it cannot be read."""
+        """Return the cells of a line, or the reason why the line is unreadable."""
         row = json_lines.parse_line(line)
         if isinstance(row, str):
             return row
@@ -132,9 +133,9 @@ class PartitionReader:
 
 
 def _bytes_of(stream: IO[bytes], span: RowSpan) -> bytes:
-    """Return the bytes of a span, without the read-ahead that reading a whole file profits from."""
+    """Return the bytes of a span, without the read-ahead that is useful for whole files only."""
     found = bytearray()
-    raw = getattr(stream, "raw", stream)  # what was converted is in memory
+    raw = getattr(stream, "raw", stream)  # a converted file is in memory
     raw.seek(span.start)
     while len(found) < span.end - span.start:
         more = raw.read(span.end - span.start - len(found))
@@ -151,7 +152,7 @@ def _as_text(value: Any) -> str | None:
 
 
 class _ParquetRows:
-    """A place in a Parquet file that moves forward: partitions that are read in order decode nothing twice."""
+    """Position in a Parquet file that only moves forward, so that partitions read in order decode no row twice."""
 
     def __init__(self, file: InputFile, index: int, columns: list[str], start: int) -> None:
         self.index = index
@@ -165,7 +166,7 @@ class _ParquetRows:
         self._rest: pa.Table | None = None
 
     def take(self, start: int, end: int) -> pa.Table:
-        """Rows [start, end), where start is not before the place."""
+        """Return the rows [start, end); `start` must not be before the position."""
         self._advance(start - self.at)
         return pa.concat_tables(self._advance(end - start))
 

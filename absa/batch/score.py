@@ -1,4 +1,4 @@
-"""One partition through the engine: bad rows set aside, equal pairs scored once, answers joined to the columns."""
+"""Scoring of one partition: bad rows are set aside, equal pairs are scored once, answers are added as columns."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -23,19 +23,19 @@ _PREFIX: Final = "input_"
 
 
 class ScoredPartition(NamedTuple):
-    """Result of a partition: the scored rows, and those that were set aside with their reason. Together all rows."""
+    """Result of a partition: the scored rows, and the rows that were set aside with their reason; together all rows."""
 
     scored: pa.Table
     quarantined: pa.Table
 
 
 def answer_columns(task: TaskSpec, *, logged: bool) -> tuple[str, ...]:
-    """Return the columns that the output has after those of the input.
+    """Return the names of the output's columns that follow the input's columns.
 
-    The default task names a label in `sentiment`, as ever; every other task in `name`.
+    The name of the label is in the column `sentiment` for the default task, and in `name` for any other task.
 
     Args:
-        task: of the model.
+        task: task of the model.
         logged: True if answers have request ids.
     """
     name = "sentiment" if task.extends(ABSA) else "name"
@@ -57,12 +57,12 @@ def score_partition(
 
     Args:
         engine: the model.
-        rows: the partition's.
+        rows: rows of the partition.
         text: name of the column with the text.
         aspect: name of the column with the aspect or topic; None for plain text.
-        version: what to write as model_version.
-        scored_at: what to write as scored_at, aware UTC.
-        request_ids: gives scored rows an id each, from their row ids and the time.
+        version: value of the column model_version.
+        scored_at: value of the column scored_at, aware UTC.
+        request_ids: returns an id per scored row, from the row ids and the time; None: no ids.
 
     Returns:
         Scored rows have `row_id`, the input's columns and `answer_columns`, in the input's order; quarantined rows have
@@ -112,7 +112,7 @@ def score_partition(
 
 
 def output_names(columns: Sequence[str], answers: Sequence[str]) -> list[str]:
-    """Return the names of the input's columns in the output: `input_label` where an answer has the name.
+    """Return the names of the input's columns in the output: `input_label` if an answer column is named `label`.
 
     Args:
         columns: names in the input.
@@ -122,7 +122,7 @@ def output_names(columns: Sequence[str], answers: Sequence[str]) -> list[str]:
 
 
 def _free_names(columns: Sequence[str], taken: Sequence[str]) -> list[str]:
-    """Return the columns' names, with `input_` before one that is taken, so often that each is there once."""
+    """Return the columns' names; `input_` is prefixed, repeatedly if needed, to a name that is taken."""
     used = {*taken, *columns}
     found = []
     for column in columns:
@@ -136,7 +136,7 @@ def _free_names(columns: Sequence[str], taken: Sequence[str]) -> list[str]:
 
 
 def _reason(text: object, aspect: object, task: TaskSpec) -> str | None:
-    """Reason why a row cannot be scored; the same names as where labelled rows are read."""
+    """Return the reason why a row cannot be scored, by the names that ingest uses; None if it can be scored."""
     if not isinstance(text, str) or not text or text.isspace():
         return "text_empty"
     phrase = aspect.strip() if isinstance(aspect, str) else ""

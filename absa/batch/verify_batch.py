@@ -1,4 +1,4 @@
-"""Proof of a batch job's output against its input: every row once, unchanged, with an answer that fits."""
+"""Check of a batch job's output against its input: every row once, unchanged, with a consistent answer."""
 
 from typing import Any
 
@@ -22,15 +22,15 @@ from absa.task import TaskSpec
 
 
 def verify_batch(output_uri: str, *, input_uri: str | None = None, mapping: DataMapping = DEFAULT_MAPPING) -> list[str]:
-    """Return the defects of a finished job's output, as sentences; none where it is complete.
+    """Return the defects of a finished job's output, as sentences; an empty list if it has none.
 
     Args:
         output_uri: folder or s3:// prefix of the job.
-        input_uri: place of the input, if it differs from the manifest's.
-        mapping: the home's.
+        input_uri: address of the input, if it differs from the one in the manifest.
+        mapping: mapping of the home.
 
     Raises:
-        NotFoundError: no job has finished there, or the input is gone.
+        NotFoundError: the output has no finished job, or the input is missing.
     """
     output = open_lake(output_uri)
     manifest = read_manifest(output)
@@ -56,7 +56,7 @@ def verify_batch(output_uri: str, *, input_uri: str | None = None, mapping: Data
 
 
 def _lines_of_file(file: InputFile) -> int:
-    """Lines of data of a text file that are not empty, rows of Parquet; counted without the reader."""
+    """Count the data lines of a text file that are not empty, or the rows of Parquet, without the reader."""
     with file.open() as stream:
         if file.kind == "parquet":
             return open_parquet(stream, file.uri).rows
@@ -72,11 +72,14 @@ def _check_lines(
     names: list[str],
     task: TaskSpec,
 ) -> tuple[list[str], int]:
-    """Lines that the output's rows stand for, and what is wrong with them. `names` are the columns of `scored`."""
+    """Return defects of a partition's lines, and the number of input lines of its rows.
+
+    `names` are the names of the input's columns in `scored`.
+    """
     wrong, lines, first = [], 0, partition.first_row
     aspect = source.aspect if task.phrase_in_text else None
     width = len(source.columns)
-    kept = None if aside is None else aside.column_names[-1 - width : -1]  # the last is the reason
+    kept = None if aside is None else aside.column_names[-1 - width : -1]  # the last column is the reason
     for span in partition.spans:
         file, end = source.files[span.file], first + span.rows
         for table, columns in ((scored, names), (aside, kept)):
@@ -102,7 +105,7 @@ def _check_lines(
 def _check(
     output: Lake, partition: Partition, rows: PartitionRows, manifest: dict[str, Any], source: BatchInput
 ) -> tuple[list[str], int]:
-    """Return the faults of a partition, and the number of input lines that its rows stand for."""
+    """Return the defects of a partition, and the number of input lines of its rows."""
     number = partition.number
     try:
         scored = _read(output, job_part_key(number))
@@ -111,7 +114,7 @@ def _check(
     aside = _read(output, job_quarantine_key(number)) if output.exists(job_quarantine_key(number)) else None
     numbers = scored.column(ROW_ID).to_pylist()
     aside_numbers = aside.column(ROW_ID).to_pylist() if aside is not None else []
-    answers = scored.column_names[1 + rows.table.num_columns :]  # an earlier release may have written others
+    answers = scored.column_names[1 + rows.table.num_columns :]  # an earlier release may have written other columns
     names = output_names(rows.table.column_names, answers)
     task = TaskSpec.from_json(manifest.get("task"))
     wrong, lines = _check_lines(partition, source, scored, aside, names, task)
