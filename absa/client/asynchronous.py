@@ -29,13 +29,13 @@ class AsyncClient:
     """Client of one router for asyncio: as `Client`, with `async with` and `await`.
 
     Args:
-        url: see `Client`, here and below.
+        url: address of the router, or of the load balancer before it.
         predict_key: API key of predictions.
         feedback_key: API key of labels.
-        timeout_s: bound of connecting, sending and each read, in seconds.
-        patience_s: seconds that the pauses before retries may take together; 0: no retry.
+        timeout_s: limit of connecting, sending and each read, in seconds.
+        patience_s: limit of the sum of all pauses before retries, in seconds; 0: no retry.
         transport: replaces the network, for tests.
-        sleep: waits so many seconds.
+        sleep: waits for a number of seconds.
 
     Raises:
         UnavailableError: the address needs a proxy that cannot be used.
@@ -96,7 +96,7 @@ class AsyncClient:
         await self._call("POST", FEEDBACK_ROUTE, label_of(request_id, label, sampling_probability))
 
     async def feedback_many(self, labels: Iterable[GivenLabel], *, batch: int = ITEMS_A_REQUEST) -> int:
-        """Send many labels and return how many were taken; see `Client.feedback_many`."""
+        """Send many labels and return the number of accepted labels; see `Client.feedback_many`."""
         taken = 0
         for body in bodies_of((label_of(*each) for each in labels), batch):
             try:

@@ -26,19 +26,19 @@ from absa.proxies import is_local, require_route
 
 
 class Client:
-    """Client of one router; may be shared by threads. A context manager that closes its connections.
+    """Client of one router; may be shared by threads. It is a context manager that closes its connections.
 
-    A request that the router refuses for now (429, 503), or that cannot reach it, is repeated after the seconds that
-    Retry-After names, until `patience_s` are over.
+    A request is repeated if the router refuses it for now (429, 503) or cannot be reached. The pause before a retry is
+    that of the header Retry-After, or a growing one without the header. All pauses together are at most `patience_s`.
 
     Args:
         url: address of the router, or of the load balancer before it.
-        predict_key: API key of predictions, where the router requires one.
+        predict_key: API key of predictions, if the router requires one.
         feedback_key: API key of labels, which names their source.
-        timeout_s: bound of connecting, sending and each read, in seconds.
-        patience_s: seconds that the pauses before retries may take together; 0: no retry.
+        timeout_s: limit of connecting, sending and each read, in seconds.
+        patience_s: limit of the sum of all pauses before retries, in seconds; 0: no retry.
         transport: replaces the network, for tests.
-        sleep: waits so many seconds.
+        sleep: waits for a number of seconds.
 
     Raises:
         UnavailableError: the address needs a proxy that cannot be used.
@@ -83,21 +83,21 @@ class Client:
         unit_id: str | None = None,
         segment: str | None = None,
     ) -> dict[str, Any]:
-        """Return the answer to one text, with an aspect or a topic where the router's task takes one.
+        """Return the answer to one text, with an aspect or a topic if the router's task requires one.
 
         Args:
-            text: to label.
+            text: text to label.
             aspect: phrase of the text.
             topic: any phrase.
-            unit_id: user or account; equal ones get the same arm of an experiment.
+            unit_id: user or account; all requests of a unit get the same arm of an experiment.
             segment: product, customer or market.
 
         Returns:
-            `request_id`, `label`, `name`, `scores`, `certain`, `model_version` and what else the API documents.
+            `request_id`, `label`, `name`, `scores`, `certain`, `model_version` and the other fields of the API.
 
         Raises:
             PermanentError: the request is not valid.
-            UnavailableError: the router is down, busy or not ready, for longer than the client waits.
+            UnavailableError: the router was down, busy or not ready for longer than the client waits.
         """
         answer: dict[str, Any] = self._call("POST", PREDICT_ROUTE, item_of(text, aspect, topic, unit_id, segment))
         return answer
@@ -114,11 +114,11 @@ class Client:
         return answers
 
     def feedback(self, request_id: str, label: int | str, *, sampling_probability: float | None = None) -> None:
-        """Send the right label of a prediction, as its number or its name. The last one of a prediction counts.
+        """Send the right label of a prediction, as its number or its name. The last label of a prediction counts.
 
         Args:
-            request_id: of the answer.
-            label: the right one.
+            request_id: request id of the answer.
+            label: number or name of the right label.
             sampling_probability: chance, above 0 and at most 1, that this prediction was chosen for a label.
 
         Raises:
@@ -128,15 +128,15 @@ class Client:
         self._call("POST", FEEDBACK_ROUTE, label_of(request_id, label, sampling_probability))
 
     def feedback_many(self, labels: Iterable[GivenLabel], *, batch: int = ITEMS_A_REQUEST) -> int:
-        """Send many labels, `batch` of them per request, each of which is taken whole or not at all.
+        """Send many labels, `batch` of them per request. The router accepts all labels of a request or none.
 
         Sending labels again changes nothing, so after an error the caller may send all of them again.
 
         Returns:
-            The number of labels that were taken.
+            The number of accepted labels.
 
         Raises:
-            EvergreenError: see `feedback`; the message names the number that was taken before.
+            EvergreenError: see `feedback`; the message gives the number of labels that were accepted before.
         """
         taken = 0
         for body in bodies_of((label_of(*each) for each in labels), batch):
@@ -148,7 +148,9 @@ class Client:
         return taken
 
     def labels(self) -> tuple[str, ...]:
-        """Return the names of the champion's labels, in the order of the scores; of its admin port, if it has one.
+        """Return the names of the champion's labels, in the order of the scores.
+
+        If the router has an admin port, the client needs the address of that port.
 
         Raises:
             EvergreenError: see `predict`.

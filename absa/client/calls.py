@@ -1,4 +1,4 @@
-"""Calls of the router's API: their bodies, the reading of answers, and the pause before a retry."""
+"""Calls of the router's API: request bodies, the reading of answers, and the pause before a retry."""
 
 import math
 import random
@@ -13,7 +13,7 @@ import httpx
 
 from absa.errors import PermanentError, UnavailableError
 
-ITEMS_A_REQUEST: Final = 100  # items of a request; a router takes 128 unless its max_instances says otherwise
+ITEMS_A_REQUEST: Final = 100  # items of a request; a router accepts 128 unless its max_instances is another number
 PREDICT_ROUTE: Final = "/v1/predict"
 FEEDBACK_ROUTE: Final = "/v1/feedback"
 _BUSY: Final = frozenset({429, 503})
@@ -27,18 +27,18 @@ GivenLabel = tuple[str, int | str]
 
 
 class Retries:
-    """Attempts of one call: the pause before the next one, or the error that ended them.
+    """Attempts of one call: the pause before the next attempt, or the error that ended the call.
 
     Args:
-        url: of the router, for messages.
-        patience_s: seconds that all pauses may take together.
+        url: address of the router, for messages.
+        patience_s: limit of the sum of all pauses, in seconds.
     """
 
     def __init__(self, url: str, patience_s: float) -> None:
         self._url, self._left_s, self._attempt = url, patience_s, 0
 
     def result(self, answer: httpx.Response) -> Any:
-        """Return the JSON of a good answer, `Again` for a refusal that a later attempt may not meet.
+        """Return the JSON of a good answer, or `Again` for a refusal after which a later attempt may succeed.
 
         Raises:
             PermanentError: the request is not valid.
@@ -72,7 +72,7 @@ class Retries:
         """Return the seconds to wait before the next attempt.
 
         Raises:
-            UnavailableError: the patience does not reach so far.
+            UnavailableError: the sum of the pauses would be above the limit.
         """
         pause_s = retry_pause_s(self._attempt, again.retry_after, now=datetime.now(UTC))
         if pause_s > self._left_s:
@@ -83,7 +83,7 @@ class Retries:
 
 @dataclass(frozen=True, kw_only=True)
 class Again:
-    """Attempt that failed for now. `retry_after` is the header of that name, None without one."""
+    """Attempt that failed for now. `retry_after` is the header Retry-After; None if the answer had none."""
 
     error: UnavailableError
     retry_after: str | None = None
@@ -93,13 +93,13 @@ def retry_pause_s(attempt: int, retry_after: str | None, *, now: datetime, luck:
     """Return the seconds to wait before the next attempt.
 
     Args:
-        attempt: failed attempts before this one, from 0.
-        retry_after: header of the refusal, in seconds or as an HTTP date; anything else is ignored.
+        attempt: number of failed attempts before this one, from 0.
+        retry_after: header of the refusal, in seconds or as an HTTP date; any other value is ignored.
         now: current time, for a date.
-        luck: 0 to 1, spreads clients that were refused together; None: drawn.
+        luck: 0 to 1, so that clients that were refused together do not retry together; None: drawn at random.
 
     Returns:
-        The header and up to a quarter more; without one 0.2 s, doubled per attempt up to 5 s, times 0.5 to 1.
+        With the header: its value times 1 to 1.25. Without it: 0.2 s, doubled per attempt up to 5 s, times 0.5 to 1.
     """
     drawn = random.random() if luck is None else luck
     asked = _seconds(retry_after, now) if retry_after else None
@@ -122,7 +122,7 @@ def _seconds(retry_after: str, now: datetime) -> float | None:
 
 
 def item_of(text: str, aspect: str | None, topic: str | None, unit_id: str | None, segment: str | None) -> BodyFields:
-    """Return the body of one text, without fields that are not given."""
+    """Return the body of one text, without the fields that are None."""
     given = {"text": text, "aspect": aspect, "topic": topic, "unit_id": unit_id, "segment": segment}
     return {name: value for name, value in given.items() if value is not None}
 
@@ -144,7 +144,7 @@ def champion_labels(models: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the labels of the champion from the answer of GET /v1/models, in the order of the scores.
 
     Raises:
-        UnavailableError: no worker has loaded it yet.
+        UnavailableError: no worker has loaded the champion yet.
     """
     held = [model for worker in models["workers"] for model in worker["models"] if model["labels"]]
     champion = next((model for model in held if model["alias"] == "champion"), None)
