@@ -1,4 +1,4 @@
-"""File of the configuration, evergreen.toml: which one counts, and its content."""
+"""Configuration file evergreen.toml: search for the file that counts, and its content."""
 
 import tomllib
 from pathlib import Path
@@ -7,14 +7,14 @@ from typing import Any, Final
 from absa.data.mapping import CONFIG_VARIABLE, CONFIGURATION_FILE, DataMapping, data_mapping
 from absa.errors import PermanentError
 
-SETTINGS_FILE: Final = "settings.env"  # of homes of release 0.1
-DEMO_MARK: Final = "# written by the demo"  # starts a file that the demo may replace
+SETTINGS_FILE: Final = "settings.env"  # in homes of release 0.1
+DEMO_MARK: Final = "# written by the demo"  # first line of a file that the demo may replace
 DEMO_STATE: Final = "demo.json"
-REFUSED_ROWS: Final = "refused.csv"  # in the home, of the last ingest
+REFUSED_ROWS: Final = "refused.csv"  # in the home: bad rows of the last ingest
 
 
 def find_configuration(named: str | Path | None = None, home: Path | None = None) -> Path | None:
-    """Return the named file, or evergreen.toml of the working folder or the home; None where there is none.
+    """Return the named file, or evergreen.toml of the working folder or the home; None if there is no such file.
 
     Raises:
         PermanentError: the name is empty, or both folders have a file.
@@ -31,10 +31,10 @@ def find_configuration(named: str | Path | None = None, home: Path | None = None
 
 
 def read_table(file: Path | None) -> dict[str, Any]:
-    """Return the content of a TOML file; nothing of no file.
+    """Return the content of a TOML file; empty if the file is None.
 
     Raises:
-        PermanentError: it cannot be read, or is not TOML.
+        PermanentError: the file cannot be read, or is not TOML.
     """
     if file is None:
         return {}
@@ -50,8 +50,8 @@ def read_mapping(named: str | Path | None = None, home: Path | None = None) -> D
     """Return the mapping of the configuration file, or the default one.
 
     Args:
-        named: the file that EVERGREEN_CONFIG names; None where the variable is not set.
-        home: the home folder; None for a program that has none.
+        named: the file that EVERGREEN_CONFIG names; None if the variable is not set.
+        home: the home folder; None for a program without a home.
 
     Raises:
         PermanentError: see `find_configuration`, `read_table` and `data_mapping`.

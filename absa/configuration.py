@@ -1,4 +1,4 @@
-"""Configuration file: evergreen.toml and the profile below it, checked section by section."""
+"""Configuration: evergreen.toml over the values of a profile, checked section by section."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -33,7 +33,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "serving": ServingPolicy,
     "alerts": AlertPolicy,
 }
-_COUNTED: Final = frozenset({"comparisons"})  # by the flow: no key of a section
+_COUNTED: Final = frozenset({"comparisons"})  # counted by the flow, so not a key of a section
 _RETIRED: Final = {
     ("training", name): "a recipe owns it now: remove it, or choose recipe = fast, best or distilled"
     for name in ("max_epochs", "warm_epochs")
@@ -41,18 +41,18 @@ _RETIRED: Final = {
 """Keys of earlier releases, each with what to do instead."""
 _OTHERS: Final = ("profile", "task", "data")
 FROM_FILE: Final = frozenset({"data", *SECTIONS})
-"""Fields of the settings that the file alone sets."""
+"""Fields of the settings that only the file can set."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """A checked file over its profile.
+    """Checked configuration file over its profile.
 
     Attributes:
-        file: where it was read; None without a file.
+        file: path of the file; None without a file.
         table: content of the file.
         profile: name of the profile.
-        settings: values that the file gives to settings, by variable without the prefix.
+        settings: values that the file sets for settings, by variable without the prefix.
         data: the task, and the form of the data files.
         sections: the policy of each section.
     """
@@ -72,11 +72,12 @@ def read_configuration(
 
     Args:
         file: see `config_file.find_configuration`.
-        profile: wins over the file's own `profile`; None without one.
-        earlier: HOME/settings.env, whose policies win over those of the file.
+        profile: overrides the file's own `profile`; None: no override.
+        earlier: HOME/settings.env, whose policies override those of the file.
 
     Raises:
-        PermanentError: the file cannot be read, the profile or a section is unknown, or see `read_section`.
+        PermanentError: the file cannot be read, the profile or a section is unknown, or a section is invalid (see
+            `read_section`).
     """
     table, where = read_table(file), str(file or CONFIGURATION_FILE)
     chosen = profile or table.get("profile", "default")
@@ -106,7 +107,7 @@ def read_configuration(
 
 
 def _policy(name: str, table: Any, *, where: str, below: Mapping[str, Any], earlier: EarlierSettings | None) -> Any:
-    """Return the policy of a section; a value of settings.env that cannot be used is named with that file."""
+    """Return the policy of a section. The error for a value of settings.env names settings.env."""
     if earlier is None or name not in earlier.sections:
         return read_section(name, table, where=where, below=below)
     above = earlier.sections[name]
@@ -115,7 +116,7 @@ def _policy(name: str, table: Any, *, where: str, below: Mapping[str, Any], earl
 
 
 def section_keys(name: str) -> list[str]:
-    """Return the keys of a section: those of its policy, then those of settings."""
+    """Return the keys of a section: the fields of its policy, then the settings in this section."""
     kind = SECTIONS.get(name)
     policy = [] if kind is None else [each.name for each in fields(kind) if each.name not in _COUNTED]
     return [*policy, *PLACES.get(name, ())]
@@ -141,8 +142,8 @@ def read_section(name: str, table: Any, *, where: str, below: Mapping[str, Any] 
     """Return the policy of one section. Pure.
 
     Args:
-        name: of the section.
-        table: its content.
+        name: name of the section.
+        table: content of the section.
         where: the file, for messages.
         below: values of keys that the section does not set.
 

@@ -1,4 +1,4 @@
-"""Settings of homes of earlier releases: HOME/settings.env, in the shape of evergreen.toml."""
+"""Settings of an earlier release: HOME/settings.env, translated to the sections of evergreen.toml."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from absa.config_file import DEMO_MARK, SETTINGS_FILE
 from absa.errors import PermanentError
 from absa.variables import MOVED, PREFIX, REMOVED, given_values
 
-_ALSO: Final = {"MIN_WINDOW_ROWS": ("staleness", "min_reference_rows")}  # one variable was both limits
+_ALSO: Final = {"MIN_WINDOW_ROWS": ("staleness", "min_reference_rows")}  # in release 0.1 one variable set both limits
 _OF_ANOTHER: Final = "it is not a setting of Evergreen, so set it in the environment"
 
 
@@ -21,7 +21,7 @@ class EarlierSettings:
     """Content of HOME/settings.env.
 
     Attributes:
-        file: its path.
+        file: path of the file.
         variables: settings that this release has, with the prefix.
         sections: policies that release 0.1 read from variables, by section and key of evergreen.toml.
         retired: variables that this release does not read, each with what to do instead.
@@ -39,10 +39,10 @@ class EarlierSettings:
 
 
 def read_settings_file(home: Path) -> EarlierSettings:
-    """Return what HOME/settings.env of an earlier release sets; nothing where there is no such file.
+    """Return the values that HOME/settings.env of an earlier release sets; empty if there is no such file.
 
     Raises:
-        PermanentError: it is a folder, or not UTF-8 text.
+        PermanentError: the file is a folder, or not UTF-8 text.
     """
     file = home / SETTINGS_FILE
     if file.is_dir():
@@ -52,7 +52,7 @@ def read_settings_file(home: Path) -> EarlierSettings:
     except UnicodeDecodeError:
         raise PermanentError(f"{file} is not UTF-8 text: save it as UTF-8") from None
     found = {name: value for name, value in dotenv_values(stream=StringIO(text)).items() if value is not None}
-    if text.startswith(DEMO_MARK) and "EVERGREEN_PROFILE" not in found:  # by a release without profiles
+    if text.startswith(DEMO_MARK) and "EVERGREEN_PROFILE" not in found:  # written by a release without profiles
         profile = "test" if text.startswith(f"{DEMO_MARK} (tiny)") else "demo"
         found = {name: value for name, value in found.items() if name.removeprefix(PREFIX) not in REMOVED}
         found["EVERGREEN_PROFILE"] = profile
@@ -75,7 +75,7 @@ def read_settings_file(home: Path) -> EarlierSettings:
 
 
 def _policy_value(name: str, text: str) -> Any:
-    """Return the text of a policy's variable as evergreen.toml has it; what is not a number stays a text."""
+    """Return the value of a policy's variable as evergreen.toml would have it; text that is not a number stays text."""
     if name == "BASE_MODEL":
         return text
     return [_number(each) for each in text.split(",")] if name == "RAMP" else _number(text)

@@ -1,12 +1,12 @@
 """Errors of two kinds: worth retrying, or not.
 
-Messages name the thing, the value and what was expected, never a customer's text. Exit codes and HTTP statuses live
-at the edge. `args` equals the signature, so that every error survives pickling between processes.
+Messages name the thing, the value and what was expected, never a customer's text. Commands and routes choose the exit
+codes and HTTP statuses. `args` equals the signature, so that every error can be pickled between processes.
 """
 
 
 class EvergreenError(Exception):
-    """Base of every error that a user is meant to read as one sentence."""
+    """Base of every error whose message is one sentence for the user."""
 
 
 class TransientError(EvergreenError):
@@ -14,7 +14,7 @@ class TransientError(EvergreenError):
 
 
 class PermanentError(EvergreenError):
-    """Trying again will not help before something is changed."""
+    """Error that repeats until the input, the settings or the environment is changed."""
 
 
 class InvalidDataError(PermanentError):
@@ -22,23 +22,23 @@ class InvalidDataError(PermanentError):
 
 
 class NotFoundError(PermanentError):
-    """A key, version or record does not exist."""
+    """Missing key, version or record."""
 
 
 class AlreadyExistsError(PermanentError):
-    """A create-only write found something in its place."""
+    """Existing key or file at the place of a create-only write."""
 
 
 class ConflictError(TransientError):
-    """The ledger has a newer record; read it again before deciding."""
+    """Newer record in the ledger than the caller has read; read the ledger again before the next decision."""
 
 
 class IntegrityError(PermanentError):
-    """A digest or a hash chain does not match what it should."""
+    """Digest or hash chain that does not match the content."""
 
 
 class DeadlineMissedError(PermanentError):
-    """Too little of the budget is left to end with a valid version; nothing was registered."""
+    """Budget too short for a valid version; nothing was registered."""
 
 
 class UnavailableError(TransientError):

@@ -1,13 +1,13 @@
-"""One training job as a process: `python -m absa.job FOLDER` trains until the deadline and leaves a package.
+"""One training job as a process: `python -m absa.job FOLDER` trains until the deadline and writes a package.
 
 FOLDER holds job.json, validation.jsonl (rows of text, aspect or topic, and label) and, unless job.json names another
 folder, the token shards of the train side in tokens/. The job adds checkpoints/, built/, weights/ and package/. It
-prints one JSON event per line on standard output, at least every two seconds while it trains. After any death, start it
-again: it resumes from its last checkpoint with the time that is left.
+prints one JSON event per line on standard output, at least every two seconds while it trains. A job that was killed
+can be started again: it resumes from its last checkpoint and has the rest of the time.
 
-The job is anytime: it builds a first package early and replaces it later, so that the newest complete package is the
-result whatever happens until the deadline. The caller may update FOLDER/after.json while the job runs: `{"after_s": X}`
-is the time that the caller needs after the job.
+The job is anytime: it builds a first package early and replaces it later. So the newest complete package is the result
+even if training or a later package fails. The caller may update FOLDER/after.json while the job runs: `{"after_s": X}`
+is the time in seconds that the caller needs after the job.
 
 Exit codes: 0 package/ is complete, 1 failed (the last event gives the reason), 3 deadline missed, 143 SIGTERM received
 and a checkpoint kept. Several processes: `torchrun --nproc-per-node N -m absa.job FOLDER`.
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED: Final = 1
 EXIT_DEADLINE_MISSED: Final = 3
-NO_WINDOW: Final = "none"  # argument of a training that no window's verdict requested
+NO_WINDOW: Final = "none"  # argument of a training that was not requested by the verdict of a window
 EXIT_TERMINATED: Final = 143
 
 JOB_FILE: Final = "job.json"
@@ -50,7 +50,7 @@ JOB_TOKENS: Final = "tokens"
 VALIDATION_FILE: Final = "validation.jsonl"
 _OPTIONAL: Final = ("snapshot", "run", "tokens", "checkpoints", "since", "replay", "lesson")
 _LEAST_RESERVE_S: Final = 1.0
-_AFTER_EVERY_S: Final = 0.5  # between two looks at after.json
+_AFTER_EVERY_S: Final = 0.5  # between two reads of after.json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,21 +58,21 @@ class TrainingJob:
     """Content of job.json.
 
     Attributes:
-        settings: of the training, as JSON.
+        settings: settings of the training, as JSON.
         ends_at: wall-clock deadline of the whole run, seconds since the epoch.
         overrun_s: seconds after the deadline in which a first package may still be completed.
-        reserve_s: estimate of the seconds that the phases after training need, packaging among them; used until the
-            first package has been measured.
+        reserve_s: estimate of the seconds that the phases after training need, packaging included; used until the
+            time of a first package is measured.
         after_s: part of `reserve_s` that the caller needs after this process.
         snapshot: digest of the data.
-        run: id of the tracking run, in whose folder of the lake the weights are kept.
-        tokens: folder of the train side's token shards, some of which may still be made; None: FOLDER/tokens.
-        checkpoints: folder that checkpoints are kept in; None: the job's own.
-        since: of token shards, rows observed later are recent (seconds since the epoch).
-        replay: established rows for every recent one at most; None: all.
-        lesson: folder with answers of teachers and the pairs without labels that they are about; None: no teachers.
-        teacher_weight: share of the teachers in a labelled row's target.
-        task: what is classified; the default task where job.json names none.
+        run: id of the tracking run. The lake keeps the weights in the folder of the run.
+        tokens: folder of the train side's token shards, some of which may not be made yet; None: FOLDER/tokens.
+        checkpoints: folder of the checkpoints; None: FOLDER/checkpoints.
+        since: rows observed later are recent (seconds since the epoch); None: not known.
+        replay: largest number of established rows per recent row; None: all.
+        lesson: folder with the answers of teachers, and with the pairs without labels; None: no teachers.
+        teacher_weight: share of the teachers in a labelled row's target, 0 to 1.
+        task: task of the rows; the default task if job.json names none.
     """
 
     settings: dict[str, Any]
@@ -95,7 +95,7 @@ class TrainingJob:
         """Read job.json.
 
         Raises:
-            InvalidDataError: it is missing or not of that form.
+            InvalidDataError: the file is missing or has another form.
         """
         path = folder / JOB_FILE
         try:
@@ -115,21 +115,21 @@ class TrainingJob:
 
 
 def emit(event: str, **fields: Any) -> None:
-    """Print one line of JSON and see it off."""
+    """Print an event as one line of JSON and flush it."""
     if not _leads():
-        return  # one process of several reports
+        return  # only the first of several processes reports
     sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
     sys.stdout.flush()
 
 
 def _leads() -> bool:
-    """Return True in the first of several processes, and in a single one."""
+    """Return True in the first of several processes, and in a single process."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the job in the folder that is named; gives the exit code."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads train at a fifth beside a busy server
+    """Run the job in the folder that the argument names; return the exit code."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads train at a fifth of the speed
     arguments = sys.argv[1:] if arguments is None else arguments
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m absa.job FOLDER\n")
@@ -150,7 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def train_and_package(job: TrainingJob, folder: Path) -> int:
-    """Train and package; return the exit code.
+    """Train a model and package it; return the exit code.
 
     Raises:
         DeadlineMissedError: too little time is left for a step and a package.
@@ -194,7 +194,7 @@ def train_and_package(job: TrainingJob, folder: Path) -> int:
         after_s=job.after_s,
         overrun_s=job.overrun_s,
     )
-    if (earlier := packages.newest()) is not None:  # of a process that was killed
+    if (earlier := packages.newest()) is not None:  # built by an earlier process that was killed
         facts = earlier.facts()
         plan.built(float(facts["package_s"]), float(facts["train_s"]), quick=bool(facts["quick"]))
     tokens = Path(job.tokens) if job.tokens else folder / JOB_TOKENS
@@ -241,7 +241,7 @@ def train_and_package(job: TrainingJob, folder: Path) -> int:
 def _taught(
     lesson: Path, job: TrainingJob, tokens: Path, tokenizer: "PairTokenizer", plan: PackagePlan
 ) -> "TaughtCorpus":
-    """Return the train side with the teachers' answers as targets, and the pairs without labels behind it."""
+    """Return the rows of the train side, then the pairs without labels, with the teachers' answers as targets."""
     from absa.training.rows.distill import ANSWERS_FILE, PAIRS_FILE, Answers, TaughtCorpus
     from absa.training.rows.tokens import read_pairs, tokenize
 
@@ -278,7 +278,7 @@ class _Builder:
         self._looked_at = 0.0
 
     def after_step(self) -> None:
-        """Adopt the caller's `after_s`, and build a package if one is due."""
+        """Read the caller's `after_s`, and build a package if one is due."""
         now = time.time()
         if now - self._looked_at >= _AFTER_EVERY_S:
             self._looked_at = now
@@ -289,7 +289,7 @@ class _Builder:
             emit("phase", name="package")
             try:
                 self.build(self._trainer.averaged_copy(), asdict(self._trainer.result()), checking_s=0.0, quick=quick)
-            except (EvergreenError, OSError) as error:  # such as int8 that differs too much: the next one may be better
+            except (EvergreenError, OSError) as error:  # such as int8 that differs too much: the next may pass
                 valid = False
                 emit("note", sentence=f"the package of step {self._trainer.step} cannot be used: {error}")
             self._plan.built(time.perf_counter() - started, trained_s, quick=quick, valid=valid)
@@ -303,7 +303,7 @@ class _Builder:
         quick: bool = False,
         last: bool = False,
     ) -> None:
-        """Build the next package of a model and report it."""
+        """Build the next package from a model, and report it."""
         from absa.modeling.bases import save_weights
         from absa.packaging.build import FULL, QUICK, build_package
         from absa.packaging.numbered import PACKAGE_FOLDER, WEIGHTS_FOLDER
@@ -342,7 +342,7 @@ class _Builder:
 
 
 def _after_s(file: Path, default: float) -> float:
-    """Seconds that the caller needs after this process; the default while it has not written any."""
+    """Return the seconds that the caller needs after this process; the default until the caller has written them."""
     try:
         return float(json.loads(file.read_text(encoding="utf-8"))["after_s"])
     except FileNotFoundError:
@@ -353,7 +353,7 @@ _finishing = threading.Lock()
 
 
 def _finish(packages: NumberedPackages) -> bool:
-    """Make the newest package the job's result and report it. Return False where there is none."""
+    """Make the newest package the job's result and report it. Return False if there is no package."""
     with _finishing:
         facts = packages.settle()
         if facts is not None:
@@ -362,7 +362,7 @@ def _finish(packages: NumberedPackages) -> bool:
 
 
 def _on_sigterm() -> threading.Event:
-    """Return an event that SIGTERM sets; the loop looks at it after every step."""
+    """Return an event that SIGTERM sets; the loop checks it after every step."""
     stopping = threading.Event()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -374,18 +374,18 @@ def _on_sigterm() -> threading.Event:
 
 
 def _guard(job: TrainingJob, folder: Path) -> None:
-    """End this process at the last possible moment, whatever native code it runs, with the newest package if any."""
+    """End this process at the last possible moment, even in native code; the newest package becomes the result."""
 
     def end() -> None:
         if not _leads():
-            os._exit(0)  # the first process decides; the others only wait for it
+            os._exit(0)  # only the first process makes the result
         code = EXIT_DEADLINE_MISSED
         try:
             if _finish(NumberedPackages(folder)):
                 code = 0
             else:
                 emit("deadline_missed", sentence="the budget ended before a first package was complete")
-        finally:  # whatever the disk or the reader of the events does
+        finally:  # also if the disk is full or the reader of the events has ended
             os._exit(code)
 
     timer = threading.Timer(max(0.0, job.ends_at + job.overrun_s - time.time()), end)
@@ -396,4 +396,4 @@ def _guard(job: TrainingJob, folder: Path) -> None:
 if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
-    os._exit(code)  # torch's threads take half a second to leave otherwise
+    os._exit(code)  # an ordinary exit waits half a second for torch's threads

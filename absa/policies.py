@@ -1,4 +1,4 @@
-"""Policies: what a team may set, as frozen records; each is a section of evergreen.toml. Pure.
+"""Policies: settings of a team as frozen records, one per section of evergreen.toml. Pure.
 
 Shares and F1 losses are 0 to 1 (0.02 is two points), durations are seconds. A value outside its range raises
 pydantic's ValidationError.
@@ -11,10 +11,10 @@ from pydantic.dataclasses import dataclass
 
 RecipeName = Literal["fast", "best", "distilled"]
 """Names of `absa.training.recipes.RECIPES`."""
-LONGEST_S: Final = 10 * 365 * 86400.0  # of any duration: dates that are further away cannot be written
+LONGEST_S: Final = 10 * 365 * 86400.0  # longest duration: later dates cannot be written
 _DAY_S: Final = 86_400.0
 _STRICT: Final = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-_HEAD_WIDTH: Final = 32  # of a narrow student
+_HEAD_WIDTH: Final = 32  # width of an attention head of a narrow student
 
 
 def _rising(shares: tuple[float, ...]) -> tuple[float, ...]:
@@ -39,13 +39,13 @@ def _whole_heads(width: int | None) -> int | None:
 class GatePolicy:
     """Limits of the gate.
 
-    A loss above its margin HOLDs the candidate when it is likely (`hold_p`) and REJECTs it when it is proven
-    (`reject_p`, corrected over all slices or behaviours; of sixteen behaviours one is often unlucky, so what HOLDs,
-    `behaviour_hold_p`, is corrected too). A behaviour that the champion fails in over
-    `behaviour_learned` of the cases was never learned and cannot be lost. Rows that are few can prove neither, which is
-    why the minimum numbers of rows stand beside it.
+    A loss above its margin HOLDs the candidate if the loss is likely (p below `hold_p`). The loss REJECTs the candidate
+    if it is proven (p below `reject_p`, corrected over all slices or behaviours). For behaviours, p of a HOLD
+    (`behaviour_hold_p`) is corrected too, because one of sixteen behaviours often fails by chance. A behaviour that the
+    champion fails in more than `behaviour_learned` of the cases was never learned and cannot be lost. Few rows show
+    neither a likely nor a proven loss, so there are minimum numbers of rows.
 
-    A candidate that is not better promotes too if a loss above `non_inferiority_margin` is ruled out and it saves
+    A candidate that is not better is promoted too if a loss above `non_inferiority_margin` is ruled out and it saves
     `min_saving` of the champion's price per prediction.
     """
 
@@ -106,8 +106,8 @@ class GatePolicy:
 class StalenessPolicy:
     """Limits of the monitor: when a version is stale, and when a retraining pays.
 
-    `answers_worth_a_training` is how many wrong answers avoided within `payback_s` make a training pay; 0 means that
-    it always does. `false_alarm_rate` holds for a window, over all columns and both kinds of loss together.
+    A training pays if it avoids `answers_worth_a_training` wrong answers within `payback_s`; 0: a training always pays.
+    `false_alarm_rate` is the rate per window, over all columns and both kinds of loss together.
     """
 
     false_alarm_rate: Annotated[float, Field(gt=0, lt=1, description="False drift alarms per window.")] = 0.01
@@ -167,10 +167,10 @@ class StalenessPolicy:
 class ExperimentPolicy:
     """Steps and limits of a live experiment.
 
-    `alpha` holds for false promotions and roll-backs together over the whole experiment and all `comparisons`
-    (challengers, counted by the flow). `worthwhile_gain`: stop once the gain is surely smaller. `effect_scale` is the
-    size of difference that the interval is tightest for. A challenger that saves `min_saving` of the champion's price
-    per prediction need only be not worse by `non_inferiority_margin`.
+    `alpha` is the chance of a false promotion or roll-back over the whole experiment and all `comparisons` (the number
+    of challengers, set by the flow). The experiment stops if the gain is surely smaller than `worthwhile_gain`. The
+    interval is narrowest for differences of the size `effect_scale`. A challenger that saves `min_saving` of the
+    champion's price per prediction is promoted if a loss above `non_inferiority_margin` is ruled out.
     """
 
     ramp: Annotated[
@@ -223,7 +223,7 @@ class ExperimentPolicy:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TrainingRecipe:
-    """Data, recipe and size of the platform's trainings; unset values are the trainer's own."""
+    """Data, recipe and size of the platform's trainings; the trainer chooses values that are not set."""
 
     recipe: Annotated[
         RecipeName,
@@ -283,12 +283,12 @@ class TrainingRecipe:
 
     @property
     def sizes(self) -> tuple[int | None, ...]:
-        """Layers of each student of a run, the largest first; None: all of the base model."""
+        """Number of layers of each student of a run, the largest first; None: all layers of the base model."""
         return self.ladder or (self.layers,)
 
     @property
     def teacher_names(self) -> tuple[str, ...]:
-        """Names of the teachers; the base model twice where none is set."""
+        """Names of the teachers; twice the base model if none is set."""
         return self.teachers or (self.base_model, self.base_model)
 
     @property

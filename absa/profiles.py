@@ -1,4 +1,4 @@
-"""Profiles: named sets of settings and policies, in the shape of evergreen.toml with a table of settings beside."""
+"""Profiles: named sets of policies by section of evergreen.toml, and a table of settings."""
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -11,7 +11,7 @@ _DAY_S: Final = 86_400.0
 PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
     {
         "default": {},
-        # a laptop, some hundred requests per day
+        # for a laptop and some hundred requests per day
         "small": {
             SETTINGS: {"workers": 1},
             "gate": {"min_recent_rows": 50, "min_slice_rows": 50},
@@ -19,19 +19,19 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
             "experiment": {
                 "ramp": [0.1, 0.5],
                 "min_exposure": 200,
-                "shadow_s": 10 * _DAY_S,  # so that enough requests differ, whose requested labels decide
+                "shadow_s": 10 * _DAY_S,  # long enough for differing answers, whose labels are requested and decide
                 "step_s": _DAY_S,
                 "max_duration_s": 28 * _DAY_S,
             },
             "router": {"cache_entries": 5_000},
         },
-        # an operator approves, every step sees a whole day, alarms are rare
+        # an operator approves, every step takes a whole day, alarms are rare
         "production": {
             SETTINGS: {"approval": True},
             "staleness": {"false_alarms_a_month": 1.0, "max_age_s": 90 * _DAY_S},
             "experiment": {"shadow_s": _DAY_S, "step_s": _DAY_S, "min_units": 100},
         },
-        # the whole loop in minutes: `make demo`
+        # for `make demo`: the whole loop in minutes
         "demo": {
             SETTINGS: {"schedule_monitor": False},
             "training": {"replay": 0.25, "warm_layers": 3},
@@ -46,7 +46,7 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
             },
             "router": {"ship_interval_s": 1.0},
         },
-        # a tiny student, the loop in a minute: `make demo SCALE=tiny`, end-to-end tests
+        # for `make demo SCALE=tiny` and end-to-end tests: a tiny student, the loop in a minute
         "test": {
             SETTINGS: {"schedule_monitor": False},
             "training": {
@@ -73,7 +73,7 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
 
 
 def differences(profile: str) -> Iterator[str]:
-    """Yield what a profile changes, such as `staleness.cooldown_s=0`; settings come without their section."""
+    """Yield the values that a profile changes, such as `staleness.cooldown_s=0`; settings have no section."""
     for section, table in PROFILES[profile].items():
         for key, value in table.items():
             yield f"{'' if section == SETTINGS else f'{section}.'}{key}={value}"

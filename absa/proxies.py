@@ -1,8 +1,8 @@
-"""Proxies of the environment: local addresses never use one, and a proxy that no client can use breaks none.
+"""Proxies of the environment: local addresses never use a proxy, and proxies that no client can use are removed.
 
-Every HTTP client here reads HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY in its own way: urllib, requests and boto3
-prefer the lower-case names, httpx fails for every address when one proxy is of a kind that it does not know. Therefore
-the environment itself is put right, once, where a process starts; child processes inherit it.
+Every HTTP client here reads HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY in its own way. urllib, requests and boto3
+prefer the lower-case names. httpx fails for every address if one proxy is of a kind that httpx does not support.
+Therefore the environment itself is corrected once, at the start of a process; child processes inherit it.
 """
 
 import ipaddress
@@ -15,18 +15,19 @@ from absa.errors import UnavailableError
 
 LOCAL: Final = ("127.0.0.1", "localhost", "::1")
 UNUSABLE: Final = "EVERGREEN_UNUSABLE_PROXIES"
-"""Variable that names, for child processes and messages, the proxies that were taken out of the environment."""
+"""Variable with the proxies that were removed from the environment, for child processes and messages."""
 _EXEMPT: Final = ("NO_PROXY", "no_proxy")
 _PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy")
 _SOCKS: Final = ("socks5", "socks5h")
-_SOCKS_MODULES: Final = ("socksio", "socks")  # what httpx and requests need
+_SOCKS_MODULES: Final = ("socksio", "socks")  # modules that httpx and requests need for SOCKS
 
 
 def keep_local_direct(environment: MutableMapping[str, str], *hosts: str) -> None:
-    """Exempt local addresses from every proxy, and take out proxies that no client can use. Idempotent.
+    """Exempt local addresses from every proxy, and remove proxies that no client can use. Idempotent.
 
     Args:
-        environment: of this process, `os.environ`, or of a child; changed in place. The user's own exemptions stay.
+        environment: of this process (`os.environ`) or of a child process; changed in place. The user's exemptions are
+            kept.
         hosts: further addresses of local servers.
     """
     given = [entry for name in _EXEMPT for entry in _entries(environment.get(name, ""))]
@@ -40,14 +41,14 @@ def keep_local_direct(environment: MutableMapping[str, str], *hosts: str) -> Non
 
 
 def require_route(url: str, environment: Mapping[str, str]) -> None:
-    """Check that an address does not need a proxy that was taken out of the environment.
+    """Check that an address does not need a proxy that was removed from the environment.
 
     Args:
         url: address of a server that is about to be called.
         environment: after `keep_local_direct`.
 
     Raises:
-        UnavailableError: it does; the message names the proxy and the remedy.
+        UnavailableError: the address needs such a proxy; the message names the proxy and the remedy.
     """
     parts = urlsplit(url)
     if is_local(url) or parts.scheme not in {"http", "https"}:
@@ -73,20 +74,20 @@ def is_local(url: str) -> bool:
 
 
 def _is_exempt(place: str, exempt: str) -> bool:
-    """Return True if HOST or HOST:PORT is an entry of NO_PROXY, or in the domain of one."""
+    """Return True if HOST or HOST:PORT is an entry of NO_PROXY, or in the domain of an entry."""
     host = place.partition(":")[0]
     named = [entry.strip().lower().lstrip(".") for entry in exempt.split(",") if entry.strip()]
     return any(entry in {"*", host, place} or host.endswith(f".{entry}") for entry in named)
 
 
 def _entries(value: str) -> Iterator[str]:
-    """Exemptions as every client reads them: IPv6 addresses without brackets, none that makes httpx fail."""
+    """Yield exemptions in a form that every client reads: IPv6 without brackets, no entry that makes httpx fail."""
     for part in value.split(","):
         entry = part.strip().removeprefix("[").removesuffix("]")
         if not entry:
             continue
         if ":" in entry and "://" not in entry and not _is_address(entry) and not entry.rpartition(":")[2].isdigit():
-            continue  # an IPv6 network, or a port that is none: no client here knows it, and httpx fails
+            continue  # an IPv6 network or an invalid port: no client here supports it, and httpx fails
         if entry.isascii():
             yield entry
         else:
@@ -94,7 +95,7 @@ def _entries(value: str) -> Iterator[str]:
 
 
 def _ascii(label: str) -> str:
-    """Return a part of a host name as it is sent to a name server."""
+    """Return a part of a host name in the ASCII form that name servers use."""
     return label if label.isascii() else f"xn--{label.lower().encode('punycode').decode('ascii')}"
 
 
@@ -107,7 +108,7 @@ def _is_address(text: str) -> bool:
 
 
 def _is_usable(proxy: str) -> bool:
-    """Return True if every client can use the proxy, or it is empty, which means none."""
+    """Return True if every client can use the proxy, or if it is empty, which means no proxy."""
     try:
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         port = parts.port

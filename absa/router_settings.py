@@ -1,4 +1,4 @@
-"""Settings of a router from its environment, read once when a process starts."""
+"""Settings of a router, read from its environment at the start of a process."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ _ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9
 
 
 class FeedbackSource(BaseModel):
-    """Source that a feedback key belongs to. The flows, which read the records, decide what it may do."""
+    """Source of a feedback key. The flows, which read the records, decide how labels of the source may be used."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -93,10 +93,10 @@ class RouterSettings(SettingsBase):
 
     @property
     def folder(self) -> Path:
-        """Folder that routers of this home share: model files, the unit secret."""
+        """Folder that all routers of this home share, with model files and the unit secret."""
         return self.root / "serving"
 
     @property
     def models_folder(self) -> Path:
-        """Model files by digest."""
+        """Folder of model files by digest."""
         return self.folder / "models"

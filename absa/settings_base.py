@@ -1,4 +1,4 @@
-"""Base of the settings of flows and router: the variables that both read, and the one way to read them all."""
+"""Base of the settings of flows and router: common variables, and the reading of all variables."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -24,14 +24,14 @@ OF_FILE: Final = "file"
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """Values that each source sets, by variable without the prefix: the environment, settings.env, evergreen.toml."""
+    """Sources of settings: the environment, settings.env and evergreen.toml, each with its values by variable."""
 
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold secrets
     earlier: EarlierSettings = field(default_factory=EarlierSettings, repr=False)
     configuration: Configuration = field(default_factory=lambda: read_configuration(None), repr=False)
 
     def origin(self, name: str) -> str:
-        """Return `environment`, `settings.env`, `file`, `profile NAME` or `default`."""
+        """Return the source of a setting: `environment`, `settings.env`, `file`, `profile NAME` or `default`."""
         if name in self.environment:
             return "environment"
         if name in self.earlier.values:
@@ -42,7 +42,7 @@ class Sources:
         return f"profile {profile}" if name.lower() in PROFILES[profile].get(SETTINGS, {}) else "default"
 
     def key_origin(self, section: str, key: str) -> str:
-        """Return the same for a key of evergreen.toml that no variable sets."""
+        """Return the source of a key of evergreen.toml that no variable sets."""
         if key in self.earlier.sections.get(section, {}):
             return SETTINGS_FILE
         if key in self.configuration.table.get(section, {}):
@@ -51,7 +51,7 @@ class Sources:
         return f"profile {profile}" if key in PROFILES[profile].get(section, {}) else "default"
 
     def variables(self) -> dict[str, str]:
-        """Return what files set as variables with the prefix, for a process that does not read these files."""
+        """Return the values of both files as variables with the prefix, for a process that does not read the files."""
         of_file = {name: variable_text(value) for name, value in self.configuration.settings.items()}
         kept = {**of_file, **self.earlier.values}
         return {f"{PREFIX}{name}": value for name, value in kept.items()}
@@ -60,9 +60,10 @@ class Sources:
 class SettingsBase(BaseSettings):
     """Settings that flows and router share.
 
-    Every field is the variable `EVERGREEN_<NAME>` and a key of evergreen.toml (`variables.PLACES`), but for those named
-    as a section: these hold its content. Secrets are SecretStr, so no message, log or repr shows them. A value outside
-    its range raises pydantic's ValidationError, values that do not fit each other PermanentError.
+    A field is the variable `EVERGREEN_<NAME>` and a key of evergreen.toml (`variables.PLACES`). A field with the name
+    of a section holds the content of that section instead. Secrets are SecretStr, so no message, log or repr shows
+    them. A value outside its range raises pydantic's ValidationError; values that contradict each other raise
+    PermanentError.
     """
 
     _sources: Sources = PrivateAttr(default_factory=Sources)
@@ -117,14 +118,14 @@ class SettingsBase(BaseSettings):
 
     @property
     def sources(self) -> Sources:
-        """Values of each source; none for settings that were not read."""
+        """Values of each source; empty for settings that were not made by `read`."""
         return self._sources
 
     @classmethod
     def read(cls) -> Self:
-        """Read the environment, then evergreen.toml, then its profile, then defaults.
+        """Read all settings.
 
-        HOME/settings.env of an earlier release comes after the environment.
+        Precedence: environment, HOME/settings.env of an earlier release, evergreen.toml, its profile, defaults.
 
         Raises:
             PermanentError: a variable, section or key is unknown or has a value that cannot be used; the message names

@@ -1,8 +1,8 @@
-"""Sinks: make customer text safe for the places where operators read it, one function per kind of place.
+"""Sinks: functions that make customer text safe for the places where operators read it, one per kind of place.
 
 Aspects, segments, units, sources and texts are written by customers. A chart, a spreadsheet, a Markdown page, a log,
-a terminal, an HTML page and a chat tool each read some characters as commands. Code that shows customer text passes it
-through the function of that place; an architecture test names the modules that may use a place at all.
+a terminal, an HTML page and a chat tool each read some characters as commands. Code that shows customer text must use
+the function of the place. An architecture test lists the modules that may write to such a place.
 """
 
 import csv
@@ -16,10 +16,10 @@ from typing import Final
 LABEL_CHARACTERS: Final = 40
 """Longest label of a drawn chart; a longer one is cut."""
 
-_BOM: Final = "utf-8-sig"  # spreadsheets read a CSV file without it in the system's own encoding
-# Controls of terminals, separators of lines, marks that reorder what is shown, halves of surrogate pairs.
+_BOM: Final = "utf-8-sig"  # without a byte order mark, spreadsheets read a CSV file in the system's encoding
+# Control characters of terminals, line separators, marks that reorder text, halves of surrogate pairs.
 _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-# A cell starts at the start of the text, and after what another locale or a broken quote takes for the end of a cell.
+# A cell starts at the start of the text, and after characters that another locale or a broken quote reads as its end.
 _CELL_START: Final = r"(?<![^;\t\r\n])([ \"]*)('*)"
 _FORMULA: Final = r"(?=[=+\-@\t\r\uff1d\uff0b\uff0d\uff20])"
 _UNSAFE_CELL: Final = re.compile(_CELL_START + _FORMULA)
@@ -27,7 +27,7 @@ _SAFE_CELL: Final = re.compile(_CELL_START + "'" + _FORMULA)
 _MARKUP: Final = re.compile(r"[\\`*_\[\]|~$]")
 _BLOCK_START: Final = re.compile(r"^(\d*)([#+\-=.)])")
 _LINKED: Final = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?<=@)", re.IGNORECASE)
-_NO_BREAK: Final = "\u200b"  # zero width: what is shown stays, and is no address any more
+_NO_BREAK: Final = "\u200b"  # zero width: the text looks the same, and is not a link any more
 
 
 def log_line(text: str) -> str:
@@ -49,7 +49,7 @@ def csv_cell(text: str) -> str:
 
 
 def csv_text(cell: str) -> str:
-    """Return the text that `csv_cell` made a cell of."""
+    """Return the original text of a cell that `csv_cell` returned."""
     return _SAFE_CELL.sub(r"\1\2", cell)
 
 
@@ -105,7 +105,7 @@ def html_text(text: str) -> str:
 def metric_label(text: str) -> str:
     """Return the text as a label's value for prometheus-client, which escapes the rest.
 
-    Halves of surrogate pairs become escapes: they are in no UTF-8 file, and one would spoil a whole scrape.
+    Halves of surrogate pairs become escapes: UTF-8 cannot hold them, and one would make a whole scrape fail.
     """
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 

@@ -1,4 +1,4 @@
-"""Task: input form and labels of what is classified. No other module knows them."""
+"""Task: input form and labels of a classification. Only this module defines them."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,12 +7,12 @@ from enum import IntEnum
 from typing import Any, Final, Literal, get_args
 
 InputForm = Literal["text", "text+aspect", "text+topic"]
-"""`text` alone; with an `aspect`, which is a span of the text; or with a `topic`, which is any phrase."""
+"""Input forms: text alone; text with an aspect, which is a span of the text; text with a topic, which is any phrase."""
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 MAX_LABELS: Final = 127  # records keep a label in a signed byte
 MAX_LABEL_LENGTH: Final = 60
-_FEW_LABELS: Final = 4  # are named one by one
+_FEW_LABELS: Final = 4  # up to so many labels are named one by one
 
 
 class Label(IntEnum):
@@ -33,9 +33,9 @@ class TaskSpec:
     """Description of a classification task. One task per home; it is in manifests, packages and the ledger.
 
     Args:
-        name: of the registered model: lower-case letters, digits, `-` and `_`, at most 63.
-        input: what the model reads.
-        labels: names in the order of the scores, 2 to 127; later releases of a task only append.
+        name: name of the registered model: lower-case letters, digits, `-` and `_`, at most 63 characters.
+        input: form of the model's input.
+        labels: names in the order of the scores, 2 to 127; labels can later only be appended.
         evaluated: labels in the primary metric `f1`; empty: all of them.
 
     Raises:
@@ -88,11 +88,14 @@ class TaskSpec:
 
     @property
     def phrase_in_text(self) -> bool:
-        """Return True for an aspect: a span of the text, which the model marks there."""
+        """Return True if the phrase is an aspect: a span of the text, which the model marks."""
         return self.input == "text+aspect"
 
     def shown_columns(self, columns: Iterable[str]) -> dict[str, str]:
-        """Return columns of records with their names for users: `aspect` has the phrase's; plain text has none."""
+        """Return the names of records' columns for users.
+
+        The column `aspect` is named aspect or topic, as the task has it; it is left out for plain text.
+        """
         named = {column: self.phrase if column == "aspect" else column for column in columns}
         return {column: name for column, name in named.items() if name is not None}
 
@@ -103,7 +106,7 @@ class TaskSpec:
 
     @property
     def metric_name(self) -> str:
-        """Short name of the primary metric, where `metric` is given beside it or was before."""
+        """Short name of the primary metric, for places that show `metric` too."""
         return "pos/neg F1" if self.is_default else "F1"
 
     @property
@@ -137,7 +140,7 @@ class TaskSpec:
         return same and self.labels[: older.n_labels] == older.labels
 
     def misfit(self, found: "TaskSpec") -> str | None:
-        """Return the clause that names both tasks where this one does not extend that of a home; None where it does."""
+        """Return a clause that names both tasks if this task does not extend the task of a home; otherwise None."""
         if self.extends(found):
             return None
         return (
@@ -160,7 +163,7 @@ class TaskSpec:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any] | None) -> "TaskSpec":
-        """Read what `to_json` wrote; None, as in records of earlier releases, is the default task.
+        """Read the object that `to_json` wrote; None, as in records of earlier releases, is the default task.
 
         Raises:
             ValueError: the object is not a task.
@@ -192,7 +195,7 @@ def _texts(content: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 
 def listed(names: Sequence[str], last: str = "and") -> str:
-    """Return names in a sentence; `last` stands before the last one."""
+    """Return names as part of a sentence; the word `last` comes before the last name."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
 
 
@@ -205,7 +208,7 @@ EVALUATED: Final = ABSA.evaluated_numbers
 
 
 def sentiment(label: int) -> str:
-    """Name of a sentiment.
+    """Return the name of a sentiment.
 
     Raises:
         ValueError: the label is not 0, 1 or 2.

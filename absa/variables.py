@@ -1,6 +1,6 @@
-"""Names of every environment variable with the product's prefix, its place in evergreen.toml, and the check of names.
+"""Environment variables with the product's prefix: their names, places in evergreen.toml, and the check of names.
 
-A test compares the names with the fields of both settings classes. Names stand without the prefix.
+A test compares the names with the fields of both settings classes. Names are written without the prefix.
 """
 
 import json
@@ -65,7 +65,7 @@ MOVED: Final = {name: (section, name.lower()) for section, names in _SECTIONS.it
     "MIN_WINDOW_ROWS": ("staleness", "min_rows"),
     "MAX_EXPERIMENT_S": ("experiment", "max_duration_s"),
 }
-"""Section and key in evergreen.toml of what release 0.1 read from a variable."""
+"""Section and key in evergreen.toml of each variable that release 0.1 read."""
 _OF_RECIPE: Final = "set recipe = fast, best or distilled in section [training] of evergreen.toml"
 _FROM_LAKE: Final = "routers load packages from the lake, so unset it"
 REMOVED: Final = {
@@ -78,11 +78,11 @@ REMOVED: Final = {
 }
 """Settings of earlier releases, each with what to do instead."""
 INTERNAL: Final = frozenset({"PART", "UNUSABLE_PROXIES"})
-"""Set by one process of the product for another."""
+"""Variables that one process of the product sets for another."""
 TESTS: Final = frozenset(
     {"CHAOS", "PROVE_KILLS", "PROVE_SOAK_S", "TEST_CLOUD", "TEST_ENCODER", "TEST_IMAGES", "TEST_KILLS", "TEST_TEMPLATE"}
 )
-"""Read by tests and `make` alone."""
+"""Variables that only tests and `make` read."""
 _WORDING: Final = {
     "Input should be greater": "expected a number greater",
     "Input should be less": "expected a number less",
@@ -92,8 +92,8 @@ _WORDING: Final = {
 }
 KNOWN: Final = frozenset({"CONFIG", "HOME", "PROFILE", *KEYS}) | INTERNAL | TESTS
 SECRET: Final = ("ADMIN_TOKEN", "ALERT_SECRET", "ALERT_URL", "FEEDBACK_KEYS", "PREDICT_KEY", "SECRET")
-"""Their values are in no message."""
-# an empty one would mean a default that the user did not name
+"""Variables whose values are never part of a message."""
+# an empty value would silently select a default
 _NEVER_EMPTY: Final = {"CONFIG": "file", "HOME": "folder", "LAKE": "folder"}
 
 
@@ -101,12 +101,12 @@ def check_variables(variables: Mapping[str, str], *, where: str = "") -> None:
     """Check the names of all variables with the prefix, and that their values are text.
 
     Args:
-        variables: the environment, or what a settings file sets; names without the prefix are ignored.
+        variables: the environment, or the values of a settings file; names without the prefix are ignored.
         where: the file that sets them, for messages; empty for the environment.
 
     Raises:
         PermanentError: a name is unknown or moved into a section of evergreen.toml, a value is not UTF-8, or a path is
-            empty; the message names it.
+            empty; the message names the variable.
     """
     source = f" in {where}" if where else ""
     for name in sorted(name for name in variables if name.upper().startswith(PREFIX)):
@@ -138,16 +138,16 @@ def refused_value(name: str, message: str, value: object) -> str:
     """Return the sentence for a variable whose value cannot be used.
 
     Args:
-        name: without the prefix, in any case.
-        message: as pydantic words it.
-        value: as it was given; not quoted where it is a secret.
+        name: name without the prefix, in upper or lower case.
+        message: message of pydantic.
+        value: the refused value; not quoted if it is a secret.
     """
     shown = "" if name.upper() in SECRET else f", got {printable(str(value))!r}"
     return f"{PREFIX}{name.upper()} cannot be used: {expectation(message)}{shown}"
 
 
 def expectation(message: str) -> str:
-    """Return pydantic's message as what is expected."""
+    """Return pydantic's message as a clause that starts with `expected`."""
     expected = message.removeprefix("Value error, ")
     for start, instead in _WORDING.items():
         if expected.startswith(start):
@@ -156,7 +156,7 @@ def expectation(message: str) -> str:
 
 
 def named_field(error: Exception, fields: Collection[str]) -> str:
-    """Return the variable of the field that an error of pydantic-settings quotes."""
+    """Return the variable whose field an error of pydantic-settings quotes."""
     quoted = next((name for name in fields if f'"{name}"' in str(error)), "")
     return f"{PREFIX}{quoted.upper()}"
 
