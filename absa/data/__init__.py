@@ -1,1 +1,1 @@
-"""Read, validate, deduplicate, split and snapshot labelled feedback; and simulate the customers who give it."""
+"""Data: reading, validation, deduplication, split and snapshots of labelled texts; simulated customers."""

@@ -1,4 +1,4 @@
-"""Account of an ingest: the outcome of every row."""
+"""Account of an ingest: numbers of rows by their outcome."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class StrayQuotes:
-    """Rows of a file with a double quote that was read as written, and the line of the first."""
+    """Number of a file's rows with a double quote that was read as written, and the line of the first such row."""
 
     uri: str
     rows: int
@@ -18,8 +18,9 @@ class StrayQuotes:
 class Account:
     """Input rows and their outcomes.
 
-    `read` rows of files and `inherited` rows of the parent are kept, removed as duplicates, removed because their label
-    lost a conflict, or quarantined (rows per reason). `notices` are about columns that were not used.
+    `read` counts rows of files, `inherited` counts rows of the parent. Each of these rows is kept, removed as a
+    duplicate, removed because its label lost a conflict, or quarantined (`quarantined` counts rows per reason).
+    `notices` are sentences about columns that were not used.
     """
 
     read: int
@@ -33,17 +34,17 @@ class Account:
 
     @property
     def rows_in(self) -> int:
-        """Rows of the files and of the parent."""
+        """Number of rows of the files and of the parent."""
         return self.read + self.inherited
 
     @property
     def rows_out(self) -> int:
-        """Rows kept, duplicates, conflicts resolved and quarantined rows."""
+        """Number of kept rows, duplicates, resolved conflicts and quarantined rows together."""
         return self.kept + self.duplicates + self.conflicts + Counter(self.quarantined).total()
 
     @property
     def sentences(self) -> list[str]:
-        """Sentences for the user: the sum, quarantined rows per reason, and quotes that were read as written."""
+        """Sentences for the user: numbers of rows, quarantined rows per reason, and quotes that are read as written."""
         bad = Counter(self.quarantined).total()
         inherited = f" ({self.read:,} read, {self.inherited:,} of the snapshot before)" if self.inherited else ""
         lines = [
@@ -56,7 +57,7 @@ class Account:
 
 
 def stray_quotes_sentence(found: StrayQuotes) -> str:
-    """Return the sentence about double quotes that were read as written, with the line of the first."""
+    """Return the sentence about double quotes that were read as written, with the line of the first quote."""
     others = f" (and {found.rows - 1:,} more like it)" if found.rows > 1 else ""
     return (
         f"{found.uri} line {found.line}{others}: a double quote opens a field and does not close it; "

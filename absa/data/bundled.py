@@ -1,4 +1,4 @@
-"""Bundled samples, one per task: rows written for this project, and the simulated customers made of them."""
+"""Bundled samples, one per task: rows that were written for this project, and simulated customers who send them."""
 
 import csv
 from collections.abc import Collection, Mapping
@@ -34,12 +34,12 @@ class BundledSample:
     """Files and rows of one task.
 
     Args:
-        task: of the rows' labels.
+        task: task of the rows.
         ingested: file that a first training learns from.
         traffic: file that is never ingested.
         new_area: file of the area that traffic can drift to.
-        shown: rows (text, aspect or None, label) that a demo asks about.
-        new_area_in_words: the new area in a sentence about drift.
+        shown: rows (text, aspect or None, label) that a demo sends for prediction.
+        new_area_in_words: name of the new area in a sentence about drift.
     """
 
     task: TaskSpec
@@ -56,7 +56,7 @@ class BundledSample:
 
 
 def _assignment() -> tuple[tuple[str, str | None, int], ...]:
-    """Return the five sentences of the assignment."""
+    """Return the rows of the assignment's five sentences."""
     with ASSIGNMENT_CSV.open(encoding="utf-8", newline="") as file:
         return tuple((row["text"], row["aspect"], int(row["label"])) for row in csv.DictReader(file))
 
@@ -90,10 +90,10 @@ def bundled_traffic(
     feedback: FeedbackHabits | None = None,
     avoid: Collection[int] = frozenset(),
 ) -> PoolTraffic:
-    """Return customers over the bundled pool, which is never ingested, and the bundled new area.
+    """Return customers who send rows of the bundled pool, which is never ingested, and of the bundled new area.
 
     Args:
-        sample: whose rows customers write.
+        sample: rows that customers send.
         seed: equal seeds give equal streams.
         drift: active from the first request.
         feedback: habits of the customers who give feedback.
@@ -115,7 +115,7 @@ def bundled_traffic(
 def split_file(
     path: str | Path, *, share: float = HELD_BACK_SHARE, mapping: DataMapping = DEFAULT_MAPPING
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return a user's own labelled file in two, by text: examples to ingest, and examples held back for traffic.
+    """Split a user's labelled file by text: return examples to ingest, and examples held back for traffic.
 
     Raises:
         InvalidDataError: the file cannot be used.
@@ -134,7 +134,7 @@ def file_traffic(
     avoid: Collection[int] = frozenset(),
     mapping: DataMapping = DEFAULT_MAPPING,
 ) -> PoolTraffic:
-    """Return customers over a user's own held-back rows; the rows of `drift_path` are the new area.
+    """Return customers who send a user's held-back rows; the rows of `drift_path` are the new area.
 
     Raises:
         InvalidDataError: the drift file cannot be used.

@@ -11,9 +11,9 @@ from absa.records.lake import Lake
 from absa.records.schema import SCHEMA_VERSION, Window, utc_now
 from absa.records.windows import SERVED, UNIT, load_window
 
-MAX_EXAMPLES_A_UNIT: Final = 200  # one customer, or one attacker, trains no more than this in a window
-MAX_EXAMPLES_A_SOURCE: Final = 200_000  # and one source no more than this
-_AHEAD: Final = timedelta(days=1)  # clocks of routers may be ahead of ours
+MAX_EXAMPLES_A_UNIT: Final = 200  # per window, so that one customer or attacker has a limited effect
+MAX_EXAMPLES_A_SOURCE: Final = 200_000  # per window
+_AHEAD: Final = timedelta(days=1)  # clocks of routers may be ahead of this machine's
 
 
 def labelled_examples(
@@ -26,14 +26,14 @@ def labelled_examples(
     max_a_unit: int = MAX_EXAMPLES_A_UNIT,
     max_a_source: int = MAX_EXAMPLES_A_SOURCE,
 ) -> pl.DataFrame:
-    """Return examples to learn from: predictions of requests in [start, end) that a trusted source has labelled by now.
+    """Return examples to learn from: predictions for requests in [start, end) with a label of a trusted source.
 
-    The example's source is the feedback's, its observed_at the time of the request. Requests whose text was redacted
-    are left out. Of one unit at most `max_a_unit` and of one source at most `max_a_source` are taken, chosen by the
+    An example has the source of the feedback, and its observed_at is the time of the request. Requests whose text was
+    redacted are left out. At most `max_a_unit` examples per unit and `max_a_source` per source are taken, chosen by the
     random part of the request's id, so that neither a customer nor a source can fill a training set.
 
     Returns:
-        the columns of `read.EXAMPLE_COLUMNS`, by observed_at.
+        The columns of `read.EXAMPLE_COLUMNS`, sorted by observed_at.
     """
     data = load_window(
         lake,

@@ -1,8 +1,8 @@
-"""Removal of a unit's texts, or of texts over an age, from the lake.
+"""Removal of a unit's texts, or of texts before a time, from the lake.
 
-A text is removed with the last prediction that has it; a text that another unit sent too stays. Feedback is rewritten
-first, so that no ingest that starts later learns from it. Predictions are rewritten last, because they name what has to
-be removed: a run that was killed can be repeated.
+A text is removed with the last prediction that has it; a text that another unit sent too is kept. Feedback is rewritten
+first, so that no later ingest learns from it. Predictions are rewritten last, because they name the rows to remove: a
+run that was killed can be repeated.
 """
 
 from collections.abc import Iterator
@@ -48,8 +48,8 @@ _REASON: Final = "reason"
 class Forgotten:
     """Counts of removed rows.
 
-    `snapshots` maps the digest of each rewritten snapshot to its new one, None without rows; `samples` counts rows of
-    drift references, batches and the quarantine.
+    `snapshots` maps the digest of each rewritten snapshot to its new digest, or to None if no row is left. `samples`
+    counts rows of drift references, batches and the quarantine.
     """
 
     predictions: int = 0
@@ -65,18 +65,18 @@ class Forgotten:
 
 
 def forget_unit(lake: Lake, unit_hash: str) -> Forgotten:
-    """Remove everything that a unit sent, and the rows of files that name it.
+    """Remove everything that a unit sent, and the rows of files that name the unit.
 
     Args:
-        lake: is rewritten.
-        unit_hash: as prediction records have it.
+        lake: lake to rewrite.
+        unit_hash: hash of the unit, as in prediction records.
     """
     return _forget(lake, pl.col("unit_given") & (pl.col("unit_hash") == unit_hash), unit_hash)
 
 
 def forget_before(lake: Lake, cutoff: datetime) -> Forgotten:
     """Remove every prediction of a request before a time, its feedback, and the examples made of it."""
-    last = prediction_prefix(cutoff) + "~"  # of the hour that the time lies in
+    last = prediction_prefix(cutoff) + "~"  # after all keys of the cutoff's hour
     if not any(key < last for key in lake.list(PREDICTIONS_FOLDER)):
         return Forgotten()
     return _forget(lake, pl.col("at") < cutoff)
@@ -121,9 +121,9 @@ def _find(lake: Lake, chosen: pl.Expr, unit: str | None) -> _Gone:
 
 
 def _forget_examples(lake: Lake, gone: _Gone) -> tuple[dict[str, str | None], int]:
-    """Rewrite each snapshot that holds such a text, including those that an ingest publishes meanwhile.
+    """Rewrite each snapshot that has such a text, also snapshots that an ingest publishes meanwhile.
 
-    The oldest comes first, so that a child names its parent's new digest.
+    The oldest is rewritten first, so that a child names its parent's new digest.
     """
     sweep_replaced(lake)
     replaced: dict[str, str | None] = {}
@@ -156,10 +156,10 @@ def _snapshot_without(lake: Lake, manifest: Manifest, gone: _Gone, replaced: dic
     except InvalidDataError:  # no row is left
         _let_stand(lake, None, manifest)
         return None
-    if made.parent != manifest.digest:  # the rows that stay are an existing snapshot, which keeps its manifest
+    if made.parent != manifest.digest:  # a snapshot with these rows exists, and keeps its manifest
         _let_stand(lake, made.digest, manifest)
         return made.digest
-    later = parse_iso(manifest.created_at) + timedelta(microseconds=1)  # so that the order of snapshots stays
+    later = parse_iso(manifest.created_at) + timedelta(microseconds=1)  # keeps the order of snapshots
     parent = replaced.get(manifest.parent, manifest.parent) if manifest.parent else None
     kept = replace(
         manifest, digest=made.digest, rows=made.rows, segments=made.segments, parts=made.parts, parent=parent,
@@ -170,14 +170,14 @@ def _snapshot_without(lake: Lake, manifest: Manifest, gone: _Gone, replaced: dic
 
 
 def _let_stand(lake: Lake, digest: str | None, manifest: Manifest) -> None:
-    """Replace a snapshot by an existing one, or by none; the existing one takes its place in the order of snapshots."""
+    """Replace a snapshot by an existing one, which takes its place in the order of snapshots, or remove it."""
     if digest is not None:
         take_again(lake, digest, manifest.last_taken)
     remove_snapshot(lake, manifest, digest)
 
 
 def _rewrite(lake: Lake, key: str, gone: _Gone) -> int:
-    """Remove rows by request, text and unit; return how many.
+    """Remove rows by request, text and unit; return the number of removed rows.
 
     Unreadable lines of a quarantine are removed too, because they may hold any text.
     """

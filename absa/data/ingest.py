@@ -1,9 +1,9 @@
-"""Make a snapshot of files or of rows at hand.
+"""Ingest: make a snapshot of files, or of examples in memory.
 
-Rows flow through in bounded memory. Every block is validated, keyed and cut into partitions by the hash of its texts'
-near-duplicate key, and spilled; then each partition, which holds all the rows that could be duplicates of each other,
-is deduplicated on its own and written to the three sides. The digest is an order-free sum over the rows, so it depends
-on neither the order of the input nor the number of partitions or processes.
+Rows are processed in bounded memory. Every block is validated, cut into partitions by the hash of the texts'
+near-duplicate keys, and written to temporary files. A partition holds all rows that could be duplicates of each other.
+Then each partition is deduplicated on its own and written to the three sides. The digest is a sum over the rows, so it
+depends on neither the order of the input nor the number of partitions or processes.
 """
 
 import hashlib
@@ -55,9 +55,9 @@ from absa.records.schema import SIDES, iso, utc_now
 from absa.records.tables import write_parquet
 from absa.task import ABSA, TaskSpec
 
-PARTITION_BYTES: Final = 48 << 20  # of input; a partition takes several times as much while it is deduplicated
+PARTITION_BYTES: Final = 48 << 20  # of input; deduplication takes several times this memory
 MAX_PARTITIONS: Final = 512
-POOL_FROM_BYTES: Final = 64 << 20  # smaller input is done in this process before a pool would have started
+POOL_FROM_BYTES: Final = 64 << 20  # smaller input takes less time than the start of a pool
 _WRITERS: Final = 8
 
 
@@ -76,27 +76,28 @@ def ingest(
     unit_secret: bytes | None = None,
     recent: RecentRows | None = None,
 ) -> Manifest:
-    """Make a snapshot of files, folders or s3:// prefixes, united with the parent's rows.
+    """Make a snapshot of files, folders or s3:// prefixes, together with the parent's rows.
 
     Args:
-        lake: where the snapshot goes.
+        lake: lake that the snapshot is written to.
         paths: CSV, TSV, JSONL or Parquet files, folders of them, or s3://bucket/prefix.
-        parent: digest of a snapshot whose rows are taken over; a newer label for the same text and aspect wins.
-        max_bad_share: more bad rows than this in one file (0 to 1) stop the ingest; no snapshot is written then, and
-            the bad rows are kept under quarantine/ of the lake.
+        parent: digest of a snapshot whose rows are inherited; a newer label for the same text and aspect wins.
+        max_bad_share: largest share (0 to 1) of bad rows in one file. Above it the ingest stops, no snapshot is
+            written, and the bad rows are kept under quarantine/ of the lake.
         source: origin of the labels; by default each file's name.
-        processes: most worker processes (default: one per core; small input needs none).
+        processes: largest number of worker processes (default: one per core; small input needs none).
         on_progress: receives the bytes of input read so far.
         mapping: task, and the form of the files.
         on_account: receives the account of all rows.
         on_refused: receives the first quarantined rows of each file (columns of `read.QUARANTINED`).
-        unit_secret: key of the hashes of units, so that `forget` finds their rows; None leaves units out.
-        recent: texts of which more are tested, because a gate compares on them; None: a tenth of all texts is tested.
+        unit_secret: key of the hashes of units, by which `forget` finds their rows; None: units are left out.
+        recent: recent texts. A larger share of them is on the test side, because the gate compares versions on them.
+            None: a tenth of all texts is on the test side.
 
     Raises:
-        InvalidDataError: a file is missing, empty, not UTF-8, lacks a column, codes its labels in another way, or too
+        InvalidDataError: a file is missing, empty or not UTF-8, lacks a column, codes its labels in another way, or too
             many of its rows are bad.
-        NotFoundError: there is no such parent.
+        NotFoundError: the parent does not exist.
         PermanentError: the parent is of another task.
         UnavailableError: the disk is full, a worker was killed, or the lake or S3 is unavailable.
     """
@@ -128,20 +129,21 @@ def build_snapshot(
     task: TaskSpec | None = None,
     recent: RecentRows | RecentSplit | None = None,
 ) -> Manifest:
-    """Make a snapshot of examples at hand (columns of `read.EXAMPLE_COLUMNS`, labelled), united with the parent's rows.
+    """Make a snapshot of labelled examples in memory (columns of `read.EXAMPLE_COLUMNS`) and the parent's rows.
 
     Args:
-        lake: where the snapshot goes.
+        lake: lake that the snapshot is written to.
         frames: the examples.
         parent: digest of the parent.
         uri: name of the frames' origin in the manifest.
-        keep: returns the rows of the parent to inherit, out of some; by default all.
-        task: what is classified; by default the parent's task, or the default one.
-        recent: texts of which more are tested, or the split of another snapshot; None: a tenth of all texts is tested.
+        keep: filters rows of the parent; its result is inherited. By default all rows are inherited.
+        task: task of the rows; by default the parent's task, or the default task.
+        recent: recent texts (see `ingest`), or the split of another snapshot; None: a tenth of all texts is on the
+            test side.
 
     Raises:
-        InvalidDataError: there is no row at all.
-        NotFoundError: there is no such parent.
+        InvalidDataError: there are no rows.
+        NotFoundError: the parent does not exist.
         PermanentError: the parent is of another task.
     """
     if task is None:
@@ -151,22 +153,22 @@ def build_snapshot(
 
 
 class _Inline:
-    """Pool without processes: small input is done before a pool would have started."""
+    """Pool without processes, for small input, which takes less time than the start of a pool."""
 
     def submit(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> "Future[Any]":
         future: Future[Any] = Future()
         try:
             future.set_result(work(*args, **kwargs))
-        except BaseException as error:  # as the executor does: the caller sees it at result()
+        except BaseException as error:  # as in an executor, `result` raises it
             future.set_exception(error)
         return future
 
     def shutdown(self, **_: Any) -> None:
-        """Nothing to end."""
+        """Do nothing, because there is no process to end."""
 
 
 def _start_worker() -> None:
-    pl.thread_pool_size()  # touch Polars once, before the first block is timed
+    pl.thread_pool_size()  # initialises Polars before the first block
 
 
 def _pool(processes: int) -> Any:
@@ -176,7 +178,7 @@ def _pool(processes: int) -> Any:
 
 
 def _bounded(pool: Any, jobs: Iterable[tuple[Callable[..., Any], dict[str, Any]]], width: int) -> Iterator[Any]:
-    """Results in order, with at most `width` jobs in flight: memory is bounded by it."""
+    """Yield results in the order of the jobs; at most `width` jobs are in flight, which bounds the memory."""
     waiting: deque[Future[Any]] = deque()
     for work, arguments in jobs:
         waiting.append(pool.submit(work, **arguments))
@@ -208,7 +210,7 @@ def _build(
     at_hand = sum(frame.estimated_size() for _, frame in frames)
     size = sum(source.size_bytes for source in sources) + at_hand
     if ancestor:
-        size += 100 * ancestor.total_rows  # bytes a row, roughly
+        size += 100 * ancestor.total_rows  # estimate of bytes per row
     partitions = min(MAX_PARTITIONS, math.ceil(size / PARTITION_BYTES)) or 1
     workers = (processes or os.cpu_count() or 1) if size >= POOL_FROM_BYTES else 1
     with tempfile.TemporaryDirectory(prefix="evergreen-ingest-") as scratch:
@@ -255,12 +257,12 @@ def _build(
 def _split(spills: Sequence[Path], partitions: int, recent: RecentRows | RecentSplit | None) -> RecentSplit | None:
     if not isinstance(recent, RecentRows):
         return recent
-    most = math.ceil(recent.wanted / COMMON_SHARE)  # of so many texts the common share is enough
+    most = math.ceil(recent.wanted / COMMON_SHARE)  # from so many texts on, the common share has enough rows
     return recent.split(count_recent_texts(spills, partitions, recent.since, most=most))
 
 
 class _Intake:
-    """Rows of an ingest, spilled, and their counts before deduplication."""
+    """Rows of an ingest in temporary files, and their counts before deduplication."""
 
     def __init__(
         self,
@@ -303,7 +305,7 @@ class _Intake:
         self._rows += examples.height
 
     def inherit(self, parent: str, keep: Callable[[pl.DataFrame], pl.DataFrame] | None) -> None:
-        """Inherit the parent's rows, or those that `keep` returns of them."""
+        """Add the parent's rows, or those rows of the parent that `keep` returns."""
         for key in [key for side in SIDES for key in side_keys(self._lake, parent, side)]:
             rows = read_parts(self._lake, [key], EXAMPLE_COLUMNS)
             rows = keep(rows) if keep else rows
@@ -311,7 +313,7 @@ class _Intake:
             self._spill(rows, inherited=True)
 
     def take_frame(self, uri: str, frame: pl.DataFrame) -> None:
-        """Take examples at hand, those of them that have a label."""
+        """Add those examples of a frame that have a label."""
         labelled = frame.drop_nulls("label")
         if "unit_hash" not in labelled.columns:
             labelled = labelled.with_columns(unit_hash=pl.lit(None, pl.String))
@@ -319,7 +321,7 @@ class _Intake:
         self.records.append({"uri": uri, "rows": labelled.height, "bytes": frame.estimated_size()})
 
     def take_source(self, source: SourceFile) -> None:
-        """Take one file, block by block."""
+        """Add one file, block by block."""
         valid, reasons, codes = 0, Counter[str](), dict[str, int]()
         first, quarantined = [pl.DataFrame(schema=QUARANTINED)], pl.DataFrame(schema=QUARANTINED)
         as_written: list[int] = []
@@ -353,7 +355,7 @@ class _Intake:
         """Return the account of all rows.
 
         Raises:
-            IntegrityError: rows were lost or made, which is a defect of this program.
+            IntegrityError: the numbers do not add up, which is a defect of this program.
         """
         account = Account(
             read=sum(record["rows"] for record in self.records) + self.bad.total(),
@@ -386,7 +388,7 @@ class _Intake:
                     "unit_secret": self._unit_secret,
                 },
             )
-            self._rows += part.lines  # perhaps fewer rows: the number only gives their order
+            self._rows += part.lines  # an upper limit is enough, because the number only orders rows
             if self._on_progress:
                 self._on_progress(self._bytes + file.tell())
 
@@ -418,7 +420,7 @@ def _manifest(
 
 
 def keep_bad_rows(lake: Lake, bad: pl.DataFrame) -> str:
-    """Keep the bad rows of a refused file, equal rows once; return the URL."""
+    """Write the bad rows of a refused file to the quarantine and return the URL; equal content has equal keys."""
     digest = hashlib.sha256(bad.write_ndjson().encode()).hexdigest()
     key = quarantine_key(digest)
     write_parquet(lake, key, bad.to_arrow(compat_level=pl.CompatLevel.oldest()))
@@ -428,17 +430,17 @@ def keep_bad_rows(lake: Lake, bad: pl.DataFrame) -> str:
 def _publish(
     lake: Lake, manifest: Manifest, settled: Sequence[PartitionCounts], quarantine: Sequence[pl.DataFrame]
 ) -> bool:
-    """Put the parts, then the manifest: a snapshot without a manifest does not exist.
+    """Write the parts, then the manifest: a snapshot without a manifest does not exist.
 
     Returns:
-        False where equal rows are there already; those of a snapshot that was replaced are not.
+        False if a snapshot with equal rows exists; a snapshot that was replaced does not count.
     """
     digest, named = manifest.digest, manifest_key(manifest.digest)
     if lake.exists(named):
         if REPLACED_BY not in json.loads(lake.read(named)):
             return False
-        remove_rows(lake, digest)  # a kill may have left some
-    with ThreadPoolExecutor(_WRITERS, thread_name_prefix="publish") as writers:  # a disk's or S3's answers overlap
+        remove_rows(lake, digest)  # a kill may have left rows
+    with ThreadPoolExecutor(_WRITERS, thread_name_prefix="publish") as writers:  # writes overlap
         written = []
         for side in SIDES:
             files = [Path(partition.parts[side]) for partition in settled if side in partition.parts]

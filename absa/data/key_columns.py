@@ -1,9 +1,9 @@
-"""Keys and hashes of whole columns of texts, many at a time; equal to those that `normalise` makes of each text.
+"""Keys and hashes of whole columns of texts; equal to the ones that `normalise` returns for each text.
 
-Texts are joined with zero bytes between them and keyed together by functions that run in C: ASCII by `bytes.translate`,
-other texts by a table with the form of each character. The table does not know characters that combine with
-the one before them or become several, so texts that hold one are normalised by `unicodedata`, also joined. Texts that
-hold zero bytes are keyed one by one.
+Texts are joined with zero bytes between them and converted together by functions that run in C: ASCII texts by
+`bytes.translate`, other texts by a table with the form of each character. The table lacks characters that combine with
+the character before them, or that become several characters. Texts with such characters are joined too and normalised
+by `unicodedata`. Texts with zero bytes are converted one by one.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ import pyarrow as pa
 from absa.data.normalise import Words, marks_and_digits, near_duplicate_key
 from absa.inference.aspect_span import normalise
 
-_BEYOND_TABLE: Final = 0x20000  # further characters are ideographs, tags and private ones: rare
+_BEYOND_TABLE: Final = 0x20000  # characters above it are rare: ideographs, tags, private use
 _GONE: Final = 0xFFFFFFFF
 _UNKNOWN: Final = 0xFFFFFFFE
 _SPACE: Final = ord(" ")
@@ -31,22 +31,22 @@ _Table = npt.NDArray[np.uint32]
 
 
 def key_column(texts: pl.Series) -> pl.Series:
-    """`near_duplicate_key` of a whole column without nulls."""
+    """Return `near_duplicate_key` of each text of a column without nulls."""
     return _column(_keys(texts))
 
 
 def normalised_column(texts: pl.Series) -> pl.Series:
-    """`normalise` of a whole column without nulls."""
+    """Return `normalise` of each text of a column without nulls."""
     return _column(_forms(texts, keyed=False))
 
 
 def key_digests(texts: pl.Series) -> Words:
-    """SHA-256 of the key of each text, (n, 4)."""
+    """Return the SHA-256 of each text's key, (n, 4)."""
     return _sha256(_keys(texts))
 
 
 def sha256_column(values: pl.Series) -> Words:
-    """SHA-256 of each value's UTF-8, (n, 4)."""
+    """Return the SHA-256 of each value's UTF-8, (n, 4)."""
     return _sha256(values.cast(pl.Binary).to_list())
 
 
@@ -63,14 +63,14 @@ def _column(forms: list[bytes]) -> pl.Series:
 
 
 def _sha256(values: Iterable[bytes]) -> Words:
-    sha256 = hashlib.sha256  # the one loop over rows in Python: a call costs as much as the hash itself
+    sha256 = hashlib.sha256  # the only loop over rows in Python; a call takes as long as the hash
     joined = b"".join([sha256(value).digest() for value in values])
     return np.frombuffer(joined, dtype=">u8").reshape(-1, 4).astype(np.uint64)
 
 
 def _keys(texts: pl.Series) -> list[bytes]:
     keys = _forms(texts, keyed=True)
-    if b"" in keys:  # texts of nothing but digits and punctuation
+    if b"" in keys:  # texts that consist of digits and punctuation
         for row in [row for row, key in enumerate(keys) if not key]:
             keys[row] = near_duplicate_key(texts[row]).encode()
     return keys
@@ -86,7 +86,7 @@ _Former = Callable[..., list[bytes]]
 
 
 def _apart(texts: pl.Series, chosen: pl.Series, of_chosen: _Former, of_others: _Former, *, keyed: bool) -> list[bytes]:
-    """Return the forms of a column, made by one function for its chosen texts and by another for the rest."""
+    """Return the forms of a column: one function converts the chosen texts, the other one the rest."""
     if chosen.all():
         return of_chosen(texts, keyed=keyed) if len(texts) else []
     if not chosen.any():
@@ -122,12 +122,12 @@ def _of_any(texts: pl.Series, *, keyed: bool) -> list[bytes]:
     ends = np.append(np.flatnonzero(codes == 0), len(codes))
     known = np.ones(len(texts), dtype=np.bool_)
     known[np.searchsorted(ends, unknown)] = False
-    lengths = np.diff(ends, prepend=-1)  # with the zero byte that ends each but the last
+    lengths = np.diff(ends, prepend=-1)  # with the zero byte after each text but the last
     lengths[-1] -= 1
     of_known = becomes[np.repeat(known, lengths)]
 
     def from_table(texts: pl.Series, **_: bool) -> list[bytes]:
-        return _split(_encoded(of_known))[: len(texts)]  # the last text of the column may be another
+        return _split(_encoded(of_known))[: len(texts)]  # the column's last text may be another one
 
     return _apart(texts, pl.Series(known), from_table, _of_combining, keyed=keyed)
 
@@ -155,7 +155,7 @@ def _encoded(codes: npt.NDArray[np.uint32]) -> bytes:
 
 
 def _split(joined: bytes) -> list[bytes]:
-    """Split texts at zero bytes and collapse their spaces, which is all white space they have."""
+    """Split texts at zero bytes and collapse their spaces; they have no other white space."""
     codes = np.frombuffer(joined, np.uint8)
     after = codes[1:]
     extra = (codes[:-1] == _SPACE) & ((after == _SPACE) | (after == 0))
@@ -166,7 +166,7 @@ def _split(joined: bytes) -> list[bytes]:
 
 @cache
 def _ascii_table(*, keyed: bool) -> tuple[bytes, bytes]:
-    """Return the form of each byte, and the bytes that are dropped, in the form of `bytes.translate`."""
+    """Return the form of each byte, and the bytes to drop, as arguments of `bytes.translate`."""
     becomes = _last_table(keyed=keyed)[:128].tolist()
     lower = bytes(_SPACE if code == _SPACE else ord(chr(n).lower()) for n, code in enumerate(becomes))
     return lower + bytes(range(128, 256)), bytes(n for n, code in enumerate(becomes) if code == _GONE)
@@ -174,7 +174,7 @@ def _ascii_table(*, keyed: bool) -> tuple[bytes, bytes]:
 
 @cache
 def _last_table(*, keyed: bool) -> _Table:
-    """Return the form of each character of a text in NFKC and casefolded: itself, a space, or nothing."""
+    """Return the form of each character of a casefolded NFKC text: the character, a space, or nothing."""
     table = np.arange(sys.maxunicode + 1, dtype=np.uint32)
     table[[code for code in range(_BEYOND_TABLE) if chr(code).isspace()]] = _SPACE
     if keyed:
@@ -184,10 +184,10 @@ def _last_table(*, keyed: bool) -> _Table:
 
 @cache
 def _table(*, keyed: bool) -> _Table:
-    """Return the form of each character that does not depend on its neighbours; the others are unknown.
+    """Return the form of each character that does not depend on its neighbours; other characters are `_UNKNOWN`.
 
-    A character depends on the one before it if it starts with a mark that is ordered (a combining class) or with the
-    second half of a composition (Unicode Standard Annex 15).
+    A character depends on the character before it if its decomposition starts with a mark that has a combining class,
+    or with the second half of a composition (Unicode Standard Annex 15).
     """
     last = _last_table(keyed=keyed)
     table = np.full(sys.maxunicode + 1, _UNKNOWN, dtype=np.uint32)

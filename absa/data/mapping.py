@@ -1,7 +1,7 @@
-"""Mapping of data files to the task: the content of each column, and the label of each written value.
+"""Mapping of data files to the task: the column of each field, and the label of each written value.
 
 ```toml
-[data]                                   # in evergreen.toml; names of columns in any case
+[data]                                   # in evergreen.toml; case of column names is ignored
 text = "Feedback"
 label = "Category"
 observed_at = {column = "Created", format = "%d/%m/%Y"}
@@ -25,12 +25,12 @@ CONFIGURATION_FILE: Final = "evergreen.toml"
 CONFIG_VARIABLE: Final = "EVERGREEN_CONFIG"
 FILE_COLUMNS: Final = ("text", "aspect", "label", "segment", "observed_at", "source", "unit")
 """Columns that are read from files, by their names in records."""
-_TOPIC: Final = "topic"  # in files another name of the column aspect
+_TOPIC: Final = "topic"  # another name of the column aspect in files
 _DATA_KEYS: Final = ("text", "aspect", _TOPIC, "label", "segment", "observed_at", "source", "unit", "labels", "file")
 _TASK_KEYS: Final = ("name", "input", "labels", "evaluated")
 _REQUIRED: Final = ("name", "input", "labels")
 _NAMED: Final = 12
-_NAME_CHARACTERS: Final = 40  # a longer one may be a text of a file without a header
+_NAME_CHARACTERS: Final = 40  # a longer name may be a text, if the file has no header
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +38,12 @@ class DataMapping:
     """Form of the files of a home.
 
     Args:
-        task: what is classified.
-        columns: name in files of a column of records; the others have their own names.
+        task: task of the rows.
+        columns: name in files by column of records; a column that is not listed has its own name.
         codes: label of each value that files may write, in the form of `normal_code`; empty: the names and
             numbers of the task's labels.
         time_format: form of observed_at, in the codes of `strptime`; None: ISO 8601.
-        file: data of a first training, where nothing was ingested; None: there is none.
+        file: data file of a first training, if nothing was ingested; None: no file.
         where: the configuration file, for messages.
     """
 
@@ -64,7 +64,7 @@ class DataMapping:
         return ("text",) if self.task.phrase is None else ("text", "aspect")
 
     def required(self, *, label: bool) -> tuple[str, ...]:
-        """Columns that every file has."""
+        """Return the columns that every file must have."""
         return (*self.inputs, "label") if label else self.inputs
 
     def number(self, written: str | None) -> int | None:
@@ -72,7 +72,7 @@ class DataMapping:
         return None if written is None else self.codes.get(normal_code(written))
 
     def names(self, column: str) -> tuple[str, ...]:
-        """Names of a column in files, folded, the first preferred; none where the task has no such column."""
+        """Return the folded names of a column in files, the preferred first; empty if the task has no such column."""
         return self._names.get(column, ())
 
     @cached_property
@@ -99,15 +99,15 @@ class DataMapping:
         return self.task.phrase or column if column == "aspect" else column
 
     def choose(self, header: Iterable[str], file: str, wanted: Iterable[str]) -> dict[str, str]:
-        """Return the file's own name of each of `FILE_COLUMNS` that it has.
+        """Return the names in the file of those `FILE_COLUMNS` that the file has.
 
         Args:
             header: names of the file's columns.
             file: name of the file, for messages.
-            wanted: columns that must be there.
+            wanted: columns that the file must have.
 
         Raises:
-            InvalidDataError: two columns have one of these names, or a wanted one is missing.
+            InvalidDataError: two columns have the same name, or a wanted column is missing.
         """
         header = list(header)
         by_name: dict[str, list[str]] = {}
@@ -132,7 +132,7 @@ class DataMapping:
         return found
 
     def unread(self, header: Iterable[str], file: str) -> str | None:
-        """Return the notice for a column of aspects or topics that plain text does not use, or None."""
+        """Return the notice about a column of aspects or topics that a task of plain text does not use, or None."""
         ignored = [written for written in header if folded(written) in ("aspect", _TOPIC)]
         if self.task.phrase is not None or not ignored or folded(ignored[0]) in self.known:
             return None
@@ -150,7 +150,7 @@ def _named(header: Sequence[str]) -> str:
 
 
 def folded(name: str) -> str:
-    """Return a column's name as names are compared."""
+    """Return a column's name in the form in which names are compared."""
     return name.strip().casefold()
 
 
@@ -159,7 +159,7 @@ def data_mapping(configuration: Mapping[str, Any], *, name: str = CONFIGURATION_
 
     Args:
         configuration: content of the file.
-        name: of the file, for messages.
+        name: name of the file, for messages.
 
     Raises:
         PermanentError: a key is unknown or missing, or has a value that cannot be used.
@@ -204,7 +204,7 @@ def _task(table: Mapping[str, Any], name: str) -> TaskSpec:
 
 
 def _columns(data: Mapping[str, Any], task: TaskSpec, name: str) -> tuple[dict[str, str], str | None]:
-    """Return the columns' names in files, and the form of times."""
+    """Return the names of columns in files, and the form of times."""
     columns: dict[str, str] = {}
     keys: dict[str, str] = {}
     time_format = None
@@ -249,9 +249,9 @@ def _time_format(value: Any, name: str) -> str | None:
 
 
 def default_codes(task: TaskSpec) -> Mapping[str, int]:
-    """Return the number of each label by its number and its name, as files write them.
+    """Return the numbers of labels by their numbers and names, as files may write them.
 
-    Numbers do not count where a label is named by a number.
+    Numbers are left out if a label's name is a number.
     """
     names = _names(task)
     numbers = {str(number): number for number in range(task.n_labels)}
@@ -259,12 +259,12 @@ def default_codes(task: TaskSpec) -> Mapping[str, int]:
 
 
 def codes_of_section(section: Any, task: TaskSpec, *, name: str = CONFIGURATION_FILE) -> Mapping[str, int]:
-    """Return the label of each value that files may write, by the section [data.labels]. Pure.
+    """Return the label of each value that files may write, from the section [data.labels]. Pure.
 
-    Labels' names always count; with a section of its own only the section's numbers count.
+    Names of labels always count. If the section exists, only numbers in the section count.
 
     Raises:
-        PermanentError: it is not a section, or a value is not a label of the task.
+        PermanentError: the value is not a section, or names a label that the task does not have.
     """
     if not isinstance(section, Mapping):
         raise PermanentError(f"data.labels of {name} is a single value; expected a section [data.labels]")
@@ -278,22 +278,22 @@ def _names(task: TaskSpec) -> dict[str, int]:
 
 
 def normal_code(written: str) -> str:
-    """Return a value as codes are compared: without white space around it, in lower case, 1 for 1.0."""
+    """Return a value in the form in which codes are compared: stripped, in lower case, 1 for 1.0."""
     code = written.strip().lower()
     whole, point, fraction = code.partition(".")
     return whole if point and not fraction.strip("0") and whole.lstrip("+-").isdigit() else code
 
 
 def check_coding(name: str, codes: Mapping[str, int], written: Mapping[str, int]) -> None:
-    """Refuse a file that codes sentiments as -1, 0, 1 without a mapping: 0 and 1 would be read as other labels.
+    """Refuse a file that codes sentiments as -1, 0, 1 without a mapping, because 0 and 1 would be read wrongly.
 
     Args:
-        name: of the file.
-        codes: label of each value that files may write; codes of other labels than sentiments are left alone.
-        written: number of rows of each value of the file, at least of -1 and 2.
+        name: name of the file.
+        codes: label of each value that files may write; files with other labels than sentiments are accepted.
+        written: number of the file's rows by value, at least for the values -1 and 2.
 
     Raises:
-        InvalidDataError: a label is -1, none is 2, and -1 has no label.
+        InvalidDataError: the file has the value -1 but not 2, and -1 is not a code.
     """
     sentiments = _names(ABSA).items() <= codes.items()
     if sentiments and written.get("-1") and not written.get("2") and "-1" not in codes:
@@ -318,5 +318,5 @@ def _expected(task: TaskSpec) -> str:
 
 
 DEFAULT_MAPPING: Final = DataMapping()
-"""Mapping of files of the default task whose columns have the names of records."""
+"""Default mapping: the default task, and columns with the names of records."""
 DEFAULT_CODES: Final[Mapping[str, int]] = default_codes(ABSA)

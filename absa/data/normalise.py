@@ -1,8 +1,8 @@
-"""Keys of equal and near-duplicate texts, and the split that a text belongs to.
+"""Near-duplicate key of a text, and its side (train, validation or test).
 
-One key decides both: the text after NFKC and casefold, white space collapsed, without digits and punctuation. Texts
-of equal keys are near-duplicates. The first eight bytes of the key's SHA-256 decide the side, so no text is on two
-sides, and a text keeps its side while the data grow. `key_columns` makes the same keys for whole columns.
+The key is the text after NFKC and casefold, with white space collapsed, without digits and punctuation. Texts with
+equal keys are near-duplicates. The first eight bytes of the key's SHA-256 decide the side, so no text is on two sides,
+and a text keeps its side while the data grow. `key_columns` makes the same keys for whole columns.
 """
 
 import hashlib
@@ -26,10 +26,10 @@ Words = npt.NDArray[np.uint64]
 
 
 def near_duplicate_key(text: str) -> str:
-    """Return the key that near-duplicate texts share.
+    """Return the key that is equal for near-duplicate texts.
 
-    The normalised text without digits and punctuation; a text of nothing else keeps its normalised form, so that
-    "10/10" and "5/7" stay apart.
+    The key is the normalised text without digits and punctuation. The key of a text that has nothing else is its
+    normalised form, so that "10/10" and "5/7" have different keys.
     """
     normalised = normalise(text)
     return " ".join(normalised.translate(marks_and_digits()).split()) or normalised
@@ -37,7 +37,7 @@ def near_duplicate_key(text: str) -> str:
 
 @cache
 def marks_and_digits() -> dict[int, None]:
-    """Return every punctuation mark and decimal digit of Unicode, in the form of `str.translate`."""
+    """Return every punctuation mark and decimal digit of Unicode, as a table for `str.translate`."""
     categories = ((code, unicodedata.category(chr(code))) for code in range(_LAST_PLANE_OF_MARKS))
     return {code: None for code, category in categories if category[0] == "P" or category == "Nd"}
 
@@ -50,17 +50,17 @@ def side_of_point(point: float) -> Side:
 
 
 def side(text: str) -> Side:
-    """Return the side of a text in every snapshot; of recent texts `recent_split` tests more."""
+    """Return the side of a text in every snapshot; `recent_split` moves some recent texts to the test side."""
     return side_of_point(int.from_bytes(_digest(text)[:8], "big") / _SPAN)
 
 
 def hold_back_point(text: str) -> float:
-    """Return a point in [0, 1) that is independent of the split: a hold-out compares it with its share."""
+    """Return a point in [0, 1) that is independent of the split; a hold-out has the texts below its share."""
     return int.from_bytes(_digest(text)[8:16], "big") / _SPAN
 
 
 def side_key(text: str) -> int:
-    """Return the near-duplicate key as 64 bits: equal for near-duplicates, cheap to hold by the million."""
+    """Return 64 bits of the near-duplicate key's hash: equal for near-duplicates, small for millions of texts."""
     return int.from_bytes(_digest(text)[:8], "big")
 
 

@@ -1,7 +1,7 @@
-"""The partitions of an ingest: blocks of rows are keyed, cut by text and spilled; each partition is then settled.
+"""Partitions of an ingest: blocks of rows are cut by text and written to temporary files, then settled.
 
-A partition holds all the rows that could be duplicates of each other, so it is deduplicated on its own, whatever other
-processes do, and written to the three sides.
+A partition holds all rows that could be duplicates of each other. So each process can settle a partition on its own:
+deduplicate its rows and write them to the three sides.
 """
 
 import hashlib
@@ -28,12 +28,12 @@ from absa.records.schema import SCHEMA_VERSION, SIDES
 from absa.records.tables import EXAMPLES as ARROW_EXAMPLES
 from absa.task import TaskSpec
 
-QUARANTINE_ROWS: Final = 100_000  # kept per source; all are counted
+QUARANTINE_ROWS: Final = 100_000  # kept per source; every row is counted
 QUARANTINE_BYTES: Final = 64 << 20  # kept per source, and per block
 _MASK: Final = (1 << 64) - 1
 _TEST: Final = SIDES.index("test")
 
-_IDS: Final = ("id0", "id1", "id2", "id3")  # SHA-256 that example_id is the first half of
+_IDS: Final = ("id0", "id1", "id2", "id3")  # SHA-256 whose first half is the example_id
 _SPILLED: Final = (
     "text",
     "aspect",
@@ -52,10 +52,10 @@ _SPILLED: Final = (
 
 @dataclass(frozen=True)
 class BlockCounts:
-    """Facts of a block, and its quarantined rows with their reasons.
+    """Counts of a block, and its quarantined rows with their reasons.
 
-    `codes` counts the labels that show how the file codes them; `as_written` are the lines of quotes that were read as
-    written.
+    `codes` counts the written labels that show how the file codes sentiments. `as_written` has the lines with quotes
+    that were read as written.
     """
 
     valid: int
@@ -67,7 +67,7 @@ class BlockCounts:
 
 
 def spill(examples: pl.DataFrame, *, order: int, inherited: bool, partitions: int, path: Path) -> None:
-    """Write a block as an Arrow file of `partitions` batches, the n-th for partition n."""
+    """Write a block as an Arrow file of `partitions` batches; batch n has the rows of partition n."""
     words = key_digests(examples["text"])
     partition = (words[:, 1] % np.uint64(partitions)).astype(np.int32)
     keyed = examples.with_columns(
@@ -100,7 +100,7 @@ def take_block(
     mapping: DataMapping,
     unit_secret: bytes | None,
 ) -> BlockCounts:
-    """Parse and validate one block of a file, and spill the valid rows."""
+    """Parse and validate one block of a file, and write the valid rows to a temporary file."""
     raw = part.rows()
     valid, bad = validate(
         raw, uri=uri, source=source, observed_at=observed_at, mapping=mapping, unit_secret=unit_secret
@@ -119,7 +119,7 @@ def take_block(
 
 
 def within(rows: pl.DataFrame, most_rows: int, most_bytes: int) -> pl.DataFrame:
-    """Return the first rows, at most so many rows and about so many bytes of text."""
+    """Return the first rows, at most `most_rows` rows and about `most_bytes` bytes of text."""
     sizes = pl.sum_horizontal(pl.col(pl.String).str.len_bytes().fill_null(0).cast(pl.Int64))
     return rows.head(most_rows).filter(sizes.cum_sum() <= most_bytes)
 
@@ -128,8 +128,9 @@ def within(rows: pl.DataFrame, most_rows: int, most_bytes: int) -> pl.DataFrame:
 class PartitionCounts:
     """Counts of a settled partition and the place of its rows.
 
-    `total` is the order-free sum of the rows' digests in four words, `held_total` that of rows that `normalise.side`
-    puts on another side. `recent` counts rows of recent texts, `recent_tested` those on the test side.
+    `total` is the sum of the rows' digests in four words. `held_total` is the same sum over rows that are on the test
+    side only because their text is recent. `recent` counts rows of recent texts, `recent_tested` those on the test
+    side.
     """
 
     total: tuple[int, int, int, int]
@@ -144,13 +145,13 @@ class PartitionCounts:
 
 
 def resolve(rows: pl.DataFrame) -> tuple[pl.DataFrame, int, int]:
-    """Return one row for each near-duplicate text and aspect, and how many rows were duplicates or lost a conflict.
+    """Return one row per near-duplicate text and aspect, and the numbers of duplicates and of lost conflicts.
 
-    A row whose label lost counts as one of a conflict, even if it is a duplicate too.
+    A row whose label lost counts as a lost conflict, even if it is a duplicate too.
 
-    Among this ingest's own rows the majority's label wins, and on a tie the newest row's (in one file the later row
-    counts as newer). Against an inherited row the newer label wins. Of the rows with the winning label the oldest is
-    kept, so that a row that is seen again does not become recent again.
+    Among this ingest's own rows the label of the majority wins, and on a tie the label of the newest row (in one file
+    the later row counts as newer). Between inherited and new rows the newer label wins. The oldest row with the winning
+    label is kept, so that a row that is observed again does not become recent again.
     """
     rows = rows.with_columns(aspect_key=normalised_column(rows["aspect"].fill_null("")))
     pair = ["word0", "word1", "aspect_key"]
@@ -166,7 +167,7 @@ def resolve(rows: pl.DataFrame) -> tuple[pl.DataFrame, int, int]:
     )
     elected = votes.group_by(*pair, "inherited").agg(label=pl.col("label").last(), at=pl.col("at").max())
     winners = (
-        elected.sort("at", ~pl.col("inherited"))  # between equally old labels the new one wins
+        elected.sort("at", ~pl.col("inherited"))  # if labels are equally old, this ingest's label wins
         .group_by(pair)
         .agg(
             winner=pl.col("label").last(),
@@ -182,7 +183,7 @@ def resolve(rows: pl.DataFrame) -> tuple[pl.DataFrame, int, int]:
 
 
 def _kept(rows: pl.DataFrame) -> tuple[npt.NDArray[np.int64], int, int]:
-    """Return the places of the kept rows in the order of their hashes, and how many were duplicates or lost a conflict.
+    """Return the places of the kept rows in the order of their hashes, and the numbers of both kinds of lost rows.
 
     The order of hashes is random, does not depend on the order of arrival, and makes each side one slice.
     """
@@ -201,7 +202,7 @@ def _kept(rows: pl.DataFrame) -> tuple[npt.NDArray[np.int64], int, int]:
 
 
 def _rows_of(spills: Sequence[Path], number: int, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """Return the rows of a partition, in some or all of the columns."""
+    """Return the rows of a partition, with some or all columns."""
     batches = []
     for path in spills:
         with pa.memory_map(str(path)) as source:
@@ -211,7 +212,7 @@ def _rows_of(spills: Sequence[Path], number: int, columns: Sequence[str] | None 
 
 
 def count_recent_texts(spills: Sequence[Path], partitions: int, since: datetime, *, most: int) -> int:
-    """Return the number of texts that only rows later than `since` have; counting stops at about `most`."""
+    """Return the number of texts that occur only in rows later than `since`; counting stops at about `most`."""
     count = 0
     for number in range(partitions):
         if count >= most:
@@ -222,7 +223,7 @@ def count_recent_texts(spills: Sequence[Path], partitions: int, since: datetime,
 
 
 def _are_recent(rows: pl.DataFrame, since: datetime) -> pl.Series:
-    """Mark the rows whose text no row up to `since` has."""
+    """Return a mask of the rows whose text is in no row up to `since`."""
     later = rows["observed_at"] > since
     if not later.any():
         return later
@@ -232,7 +233,7 @@ def _are_recent(rows: pl.DataFrame, since: datetime) -> pl.Series:
 def settle_partition(
     spills: Sequence[Path], number: int, folder: Path, labels: int, split: RecentSplit | None = None
 ) -> PartitionCounts:
-    """Deduplicate one partition, write its rows to the three sides, and count them by so many labels."""
+    """Deduplicate one partition, write its rows to the three sides, and count them by side and label."""
     rows = _rows_of(spills, number)
     kept, duplicates, conflicts = _kept(rows)
     points = rows["word0"].to_numpy()[kept].astype(np.float64) / 2.0**64
@@ -286,8 +287,8 @@ def settle_partition(
 def _sum_of_rows(examples: pl.DataFrame, digests: Words) -> tuple[int, int, int, int]:
     """Return the sum of one digest per row over text, aspect, source, label and segment, modulo 2^64 in each word.
 
-    The time a row was seen is left out: it changes nothing that is learned, and equal files give equal digests. Label
-    and segment are mixed into the digest of the rest by splitmix64 (Steele, Lea and Flood 2014).
+    The time of observation is left out: the training does not depend on it, and equal files must give equal digests.
+    Label and segment are mixed into the digest of the other fields by splitmix64 (Steele, Lea and Flood 2014).
     """
     if examples.height == 0:
         return 0, 0, 0, 0
@@ -305,10 +306,11 @@ def _sum_of_rows(examples: pl.DataFrame, digests: Words) -> tuple[int, int, int,
 
 
 def digest_of(settled: Sequence[PartitionCounts], task: TaskSpec) -> str:
-    """Return the digest of a snapshot of these partitions, in whatever order: 64 hex digits.
+    """Return the digest of a snapshot (64 hex digits); the order of the partitions does not matter.
 
-    Equal rows of another task are another snapshot, and so are equal rows of which other texts are tested. The default
-    task and the split without recent texts are left out, as releases without them did.
+    Snapshots with equal rows have different digests if their tasks differ, or if other texts are on the test side. The
+    default task and a split without recent texts are not part of the digest, so that digests of earlier releases are
+    kept.
     """
     rows = sum(sum(labels.values()) for partition in settled for labels in partition.rows.values())
     words = [sum(partition.total[n] for partition in settled) & _MASK for n in range(4)]

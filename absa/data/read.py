@@ -1,9 +1,9 @@
-"""Labelled examples of a user's file, and the rows that cannot be used.
+"""Reader of a user's file: labelled examples, and the rows that cannot be used.
 
 Header names, in any case: text, aspect (for tasks that have a phrase), label, and optionally segment, observed_at and
-source, or the names that section [data] of evergreen.toml gives them. A bad row is quarantined with its reason; when
-more than a share of the rows is bad, or the file as a whole cannot be read, an InvalidDataError states this in one
-sentence that quotes no customer's text.
+source, or the names that section [data] of evergreen.toml gives them. A bad row is quarantined with its reason. If too
+large a share of the rows is bad, or the whole file cannot be read, an InvalidDataError states this in one sentence
+without a customer's text.
 """
 
 from collections.abc import Mapping
@@ -63,14 +63,14 @@ def read_examples(
     max_bad_share: float = MAX_BAD_SHARE,
     mapping: DataMapping = DEFAULT_MAPPING,
 ) -> tuple[pl.DataFrame, Quarantine]:
-    """Return the valid rows of one file (columns of `EXAMPLE_COLUMNS`), and what was set aside.
+    """Return the valid rows of one file (columns of `EXAMPLE_COLUMNS`), and the rows that were set aside.
 
     Args:
         path: a .csv, .tsv, .jsonl, .ndjson or .parquet file.
-        source: origin of the labels, unless a row names its own; by default the file's name.
-        observed_at: the time of rows that have none of their own; by default now.
-        require_label: False for files to predict on: the label column may be missing or empty.
-        max_bad_share: more bad rows than this (0 to 1) are an error.
+        source: origin of the labels of rows that name no source; by default the file's name.
+        observed_at: time of rows that have no time; by default now.
+        require_label: False if the label column may be missing or empty, as in files to predict on.
+        max_bad_share: largest accepted share of bad rows, 0 to 1.
         mapping: task, and the form of the file.
 
     Raises:
@@ -111,19 +111,19 @@ def check_bad_share(
     kept: str = "",
     mapping: DataMapping = DEFAULT_MAPPING,
 ) -> None:
-    """Raise when a file has no row, no valid row, or too large a share of bad rows.
+    """Raise an error if a file has no row, no valid row, or too large a share of bad rows.
 
     Args:
-        name: of the file.
+        name: name of the file.
         valid_rows: number of rows that can be used.
         reasons: number of rows that cannot be used, per reason.
-        bad: the bad rows, or some of them with the first one.
+        bad: bad rows; not all are needed, but the first one must be included.
         max_bad_share: largest share (0 to 1) that is accepted.
-        kept: where the bad rows are kept, for the sentence.
-        mapping: the form of the file, for the sentence.
+        kept: place of the bad rows, for the message.
+        mapping: form of the file, for the message.
 
     Raises:
-        InvalidDataError: with the counts per reason, and the first bad row.
+        InvalidDataError: the message has the counts per reason, and the reason and number of the first bad row.
     """
     count = sum(reasons.values())
     total = valid_rows + count
@@ -138,7 +138,7 @@ def check_bad_share(
 
 
 def too_many_bad(valid_rows: int, bad_rows: int, max_bad_share: float) -> bool:
-    """Return True if a file has bad rows only, or more than a share (0 to 1) of them. Pure."""
+    """Return True if all rows of a file are bad, or more than `max_bad_share` (0 to 1) of them. Pure."""
     return bad_rows > 0 and (valid_rows == 0 or bad_rows / (valid_rows + bad_rows) > max_bad_share)
 
 
@@ -152,9 +152,9 @@ def validate(
     mapping: DataMapping = DEFAULT_MAPPING,
     unit_secret: bytes | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Split raw rows (columns of `RAW` or `SCANNED`) into examples, still without example_id, and bad rows. Pure.
+    """Split raw rows (columns of `RAW` or `SCANNED`) into examples without example_id, and bad rows. Pure.
 
-    Units are hashed with `unit_secret`, and left out without one.
+    Units are hashed with `unit_secret`; without a secret they are left out.
     """
     codes = code_column(raw["label"])
     given = raw.with_columns(
@@ -216,34 +216,34 @@ def _unit_hashes(units: pl.Series, secret: bytes | None) -> pl.Series:
 
 
 def _found(given: pl.DataFrame) -> pl.Series:
-    """Return whether the aspect of each row is in its text."""
+    """Return a mask of the rows whose aspect is in their text."""
     text, aspect = pl.col("text"), pl.col("aspect")
     found = given.select(found=text.str.contains(aspect, literal=True))["found"]
     other = (~found & (given["aspect"] != "")).arg_true()
-    if len(other):  # in another case
+    if len(other):  # compares without regard to case
         lower = text.str.to_lowercase().str.contains(aspect.str.to_lowercase(), literal=True)
         found = found.scatter(other, given[other].select(found=lower)["found"])
     unsure = (~found & (given["aspect"] != "")).arg_true()
     if not len(unsure):
         return found
-    # lower case finds most aspects; the exact rule also knows casefold, Unicode forms and white space
+    # lower case finds most aspects; the exact rule also handles casefold, Unicode forms and white space
     pairs = given[unsure].select("text", "aspect").iter_rows()
     return found.scatter(unsure, pl.Series([has_aspect(text, aspect) for text, aspect in pairs], dtype=pl.Boolean))
 
 
 def with_example_id(examples: pl.DataFrame) -> pl.DataFrame:
-    """Return the same rows in the columns of `EXAMPLE_COLUMNS`, example_id computed."""
+    """Return the rows in the columns of `EXAMPLE_COLUMNS`, with example_id."""
     return examples.with_columns(example_id=hex_column(example_digests(examples))).select(list(EXAMPLE_COLUMNS))
 
 
 def example_digests(examples: pl.DataFrame) -> Words:
-    """SHA-256 over text, aspect (empty without one) and source of each row, (n, 4); its start is the example_id."""
+    """Return the SHA-256 over text, aspect (or an empty text) and source per row, (n, 4); it starts with example_id."""
     parts = ("text", pl.col("aspect").fill_null(""), "source")
     return sha256_column(examples.select(pl.concat_str(*parts, separator="\0"))["text"])
 
 
 def code_column(written: pl.Series) -> pl.Series:
-    """`mapping.normal_code` of a whole column."""
+    """Return `mapping.normal_code` of each value of a column."""
     codes = written.str.strip_chars().str.to_lowercase()
     if codes.str.contains(".", literal=True).any():
         codes = codes.str.replace(r"^([+-]?\d+)\.0*$", "$1")
@@ -251,12 +251,12 @@ def code_column(written: pl.Series) -> pl.Series:
 
 
 def telling_codes(raw: pl.DataFrame) -> dict[str, int]:
-    """Count the labels of raw rows that distinguish the codes -1, 0, 1 from 0, 1, 2."""
+    """Count the labels of raw rows that show if a file uses the codes -1, 0, 1 or 0, 1, 2."""
     codes = code_column(raw["label"])
     return {code: int((codes == code).sum()) for code in ("-1", "2")}
 
 
 def add_codes(total: dict[str, int], more: Mapping[str, int]) -> None:
-    """Add the counts of a block to those of its file."""
+    """Add the counts of a block to the counts of its file."""
     for code, count in more.items():
         total[code] = total.get(code, 0) + count

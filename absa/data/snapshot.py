@@ -1,6 +1,6 @@
 """Snapshots in the lake, immutable and content-addressed: search, read, replacement and removal.
 
-A version learns from a snapshot and is judged on it. `ingest` makes snapshots.
+A version is trained and judged on one snapshot. `ingest` makes snapshots.
 """
 
 import json
@@ -29,16 +29,16 @@ from absa.records.layout import (
 from absa.records.schema import SCHEMA_VERSION
 from absa.task import ABSA, TaskSpec
 
-REPLACED_BY: Final = "replaced_by"  # in the manifest of a snapshot whose rows were removed
+REPLACED_BY: Final = "replaced_by"  # key in the manifest of a snapshot whose rows were removed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Content and origin of a snapshot. `rows` counts per side and label ("0", "1", ...).
 
-    The rows of `sources`, the `inherited` ones of the parent and the `quarantined` ones add up to `rows`,
-    `duplicates_removed`, `conflicts_resolved` and `quarantined`. `recent` is the split of recent texts; None where a
-    tenth of all texts is tested.
+    The valid rows of `sources` and the `inherited` rows of the parent are as many as `rows`, `duplicates_removed` and
+    `conflicts_resolved` together; `quarantined` counts bad rows per reason. `recent` is the split of recent texts; None
+    if a tenth of all texts is on the test side.
     """
 
     digest: str
@@ -49,26 +49,26 @@ class Manifest:
     quarantined: dict[str, int]
     duplicates_removed: int
     conflicts_resolved: int
-    inherited: int = 0  # rows of the parent that were taken over
+    inherited: int = 0  # number of the parent's rows that were inherited
     segments: dict[str, int] = field(default_factory=dict)
-    parts: dict[str, list[int]] = field(default_factory=dict)  # rows of each Parquet part of a side
-    taken_at: str | None = None  # when the same rows were taken again after other snapshots
+    parts: dict[str, list[int]] = field(default_factory=dict)  # number of rows of each Parquet part, by side
+    taken_at: str | None = None  # time at which equal rows were taken again, after other snapshots
     task: TaskSpec = ABSA
     schema_version: int = SCHEMA_VERSION
     recent: RecentSplit | None = None
 
     @property
     def last_taken(self) -> str:
-        """Time at which these rows were taken last; it decides which snapshot is the newest."""
+        """Last time at which these rows were taken; the newest snapshot is the one with the latest time."""
         return self.taken_at or self.created_at
 
     @property
     def total_rows(self) -> int:
-        """Rows on all three sides."""
+        """Number of rows on all three sides."""
         return sum(sum(labels.values()) for labels in self.rows.values())
 
     def side_rows(self, side: str) -> int:
-        """Rows on one side."""
+        """Return the number of rows on one side."""
         return sum(self.rows[side].values())
 
     def to_json(self) -> str:
@@ -79,7 +79,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":
-        """Read a manifest of this or an earlier release; fields added later are passed over."""
+        """Read a manifest of this or an earlier release; unknown fields are ignored."""
         record = json.loads(text)
         known = {name: record[name] for name in cls.__dataclass_fields__ if name in record}
         recent = record.get("recent")
@@ -88,10 +88,10 @@ class Manifest:
 
 
 def load_manifest(lake: Lake, digest: str) -> Manifest:
-    """Return the manifest of a snapshot, or of the one that replaced it when rows were removed.
+    """Return the manifest of a snapshot, or of the snapshot that replaced it when rows were removed.
 
     Raises:
-        NotFoundError: there is no such snapshot.
+        NotFoundError: the snapshot does not exist.
         IntegrityError: the manifest cannot be read.
     """
     manifest, record = _read_manifest(lake, manifest_key(digest))
@@ -100,7 +100,7 @@ def load_manifest(lake: Lake, digest: str) -> Manifest:
 
 
 def _read_manifest(lake: Lake, key: str) -> tuple[Manifest, dict[str, Any]]:
-    """Return a manifest and its JSON, which marks a replaced snapshot."""
+    """Return a manifest and its JSON, which has `REPLACED_BY` if the snapshot was replaced."""
     data = lake.read(key)
     try:
         return Manifest.from_json(data), json.loads(data)
@@ -120,19 +120,19 @@ def manifests(lake: Lake) -> list[Manifest]:
 
 
 def latest_manifest(lake: Lake) -> Manifest | None:
-    """Return the manifest whose rows were taken last, or None where there is no snapshot yet."""
+    """Return the manifest whose rows were taken last; None if there is no snapshot yet."""
     return max(manifests(lake), key=lambda manifest: (manifest.last_taken, manifest.created_at), default=None)
 
 
 def take_again(lake: Lake, digest: str, at: str) -> None:
-    """Record that the rows of an existing snapshot were taken again; its rows and `created_at` stay."""
+    """Record that the rows of an existing snapshot were taken again; its rows and `created_at` do not change."""
     newest, manifest = latest_manifest(lake), load_manifest(lake, digest)
     if manifest != newest and at > manifest.last_taken:
         lake.write(manifest_key(manifest.digest), replace(manifest, taken_at=at).to_json().encode())
 
 
 def replace_snapshot(lake: Lake, old: Manifest, new: Manifest) -> None:
-    """Replace a snapshot by another one, whose rows are in the lake already, and remove its rows."""
+    """Replace a snapshot by another one, whose rows are in the lake already, and remove the rows of the old one."""
     for key in side_keys(lake, old.digest, "quarantine"):
         lake.write(side_folder(new.digest, "quarantine") + key.rsplit("/", 1)[1], lake.read(key))
     lake.write(manifest_key(new.digest), new.to_json().encode())
@@ -140,7 +140,7 @@ def replace_snapshot(lake: Lake, old: Manifest, new: Manifest) -> None:
 
 
 def remove_snapshot(lake: Lake, old: Manifest, replaced_by: str | None) -> None:
-    """Remove a snapshot's rows and let its manifest name the snapshot that replaces it, or none."""
+    """Remove a snapshot's rows; its manifest then names the snapshot that replaces it, or None."""
     record = json.loads(old.to_json()) | {REPLACED_BY: replaced_by}
     lake.write(manifest_key(old.digest), json.dumps(record, indent=1, sort_keys=True).encode())
     remove_rows(lake, old.digest)
@@ -153,20 +153,20 @@ def replaced_digests(lake: Lake) -> set[str]:
 
 
 def sweep_replaced(lake: Lake) -> None:
-    """Remove rows of replaced snapshots that remain after a kill in the middle of `remove_snapshot`."""
+    """Remove rows of replaced snapshots that remained because `remove_snapshot` was killed."""
     for digest in replaced_digests(lake):
         remove_rows(lake, digest)
 
 
 def remove_rows(lake: Lake, digest: str) -> None:
-    """Remove all of a snapshot but its manifest."""
+    """Remove all files of a snapshot except its manifest."""
     for key in (*lake.list(snapshot_folder(digest)), *lake.list(token_folders(digest))):
         if key != manifest_key(digest):
             lake.delete(key)
 
 
 def side_keys(lake: Lake, digest: str, side: str) -> list[str]:
-    """Return the lake keys of the Parquet parts of one split or of the quarantine, in order."""
+    """Return the lake keys of the Parquet parts of one side or of the quarantine, in order."""
     return [key for key in lake.list(side_folder(digest, side)) if key.endswith(".parquet")]
 
 
@@ -174,19 +174,19 @@ def load_side(lake: Lake, digest: str, side: str) -> pl.DataFrame:
     """Return the rows of one side, in the columns of `read.EXAMPLE_COLUMNS`.
 
     Raises:
-        NotFoundError: there is no such snapshot.
+        NotFoundError: the snapshot does not exist.
     """
     return read_parts(lake, side_keys(lake, load_manifest(lake, digest).digest, side), EXAMPLE_COLUMNS)
 
 
 def sample_side(lake: Lake, digest: str, side: str, most: int, *, since: datetime | None = None) -> pl.DataFrame:
-    """Return at most `most` rows of one side, from its first parts: the order of parts is random, by a hash of texts.
+    """Return at most `most` rows of one side, from its first parts. The order of rows is random: a hash of their texts.
 
     With `since`, rows observed later and rows observed earlier get half of the places each; if there are too few of one
     kind, the other kind gets the free places.
 
     Raises:
-        NotFoundError: there is no such snapshot.
+        NotFoundError: the snapshot does not exist.
     """
     digest = load_manifest(lake, digest).digest
     recent = established = read_parts(lake, [], EXAMPLE_COLUMNS)
@@ -205,9 +205,9 @@ def sample_side(lake: Lake, digest: str, side: str, most: int, *, since: datetim
 
 
 def leaked_texts(lake: Lake, digest: str, tested: pl.Series, *, most: int = 100_000) -> int:
-    """Return the number of test texts that, without digits and punctuation, are in train too; 0 is expected.
+    """Return the number of test texts whose near-duplicate key is also on the train side; 0 is expected.
 
-    Looks at so many rows of the train side at most.
+    At least `most` rows of the train side are compared, if it has so many.
     """
     keys = key_column(tested).unique().implode()
     found, looked = pl.Series([], dtype=pl.String), 0
@@ -231,7 +231,7 @@ def load_quarantine(lake: Lake, digest: str) -> pl.DataFrame:
 
 
 def read_parts(lake: Lake, keys: Sequence[str], schema: Any) -> pl.DataFrame:
-    """Return the rows of some Parquet parts, in the schema's columns and types; columns of later releases are null."""
+    """Return the rows of some Parquet parts in the schema's columns and types; missing columns are null."""
     frames = [pl.DataFrame(schema=schema)]
     for key in keys:
         frame = pl.DataFrame(pq.read_table(pa.BufferReader(lake.read(key))))

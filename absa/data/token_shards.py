@@ -1,7 +1,7 @@
-"""Token shards of a snapshot, made in parallel in the lake: `python -m absa.data.token_shards ...`.
+"""Token shards of a snapshot, made by parallel processes: `python -m absa.data.token_shards ...`.
 
-They are in tokens/<snapshot digest>-<tokenizer digest>/. A shard that exists is not made again. The process runs at low
-priority, because a training on the first shards runs beside it.
+The lake has them in tokens/<snapshot digest>-<tokenizer digest>/. A shard that exists is not made again. The process
+runs at low priority, because a training on the first shards runs at the same time.
 """
 
 import argparse
@@ -29,19 +29,19 @@ from absa.task import ABSA, TaskSpec
 from absa.training.rows.shards import PLAN_FILE, TokenPlan, pack_shard, shard_name, tokenizer_digest
 from absa.training.rows.tokens import TokenRows, stack, tokenize_columns
 
-SMALL_ROWS: Final = 50_000  # fewer are encoded before a pool of processes would have started
+SMALL_ROWS: Final = 50_000  # encoding fewer rows takes less time than the start of a pool
 _NICE: Final = 15
 
 
 def plan_shards(lake: Lake, snapshot: str, tokenizer: Path, max_tokens: int, side: str = "train") -> TokenPlan:
-    """Write the plan of a side's shards beside them, and return it.
+    """Write the plan of a side's shards into their folder, and return it.
 
     Raises:
-        NotFoundError: there is no such snapshot.
+        NotFoundError: the snapshot does not exist.
     """
     manifest = load_manifest(lake, snapshot)
     snapshot, counts = manifest.digest, manifest.parts.get(side)
-    if counts is None:  # a snapshot of an earlier release: only its files have the numbers
+    if counts is None:  # snapshots of earlier releases: only the Parquet files have the numbers of rows
         counts = [_rows(lake, key) for key in side_keys(lake, snapshot, side)]
     digest = tokenizer_digest(tokenizer.read_bytes(), max_tokens)
     plan = TokenPlan(
@@ -65,14 +65,14 @@ def make_shards(
     processes: int | None = None,
     on_shard: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Make the missing shards in order; return how many were made.
+    """Make the missing shards in order; return the number of shards that were made.
 
     Args:
-        lake: holds the snapshot and takes the shards.
-        plan: from `plan_shards`.
-        tokenizer: the tokenizer.json.
-        into: a local folder that gets a copy of every shard; needed where the lake is not a folder.
-        processes: most worker processes (default: one per core; few rows need none).
+        lake: lake of the snapshot and the shards.
+        plan: result of `plan_shards`.
+        tokenizer: path of tokenizer.json.
+        into: local folder that gets a copy of every shard; needed if the lake is not a folder.
+        processes: largest number of worker processes (default: one per core; few rows need none).
         on_shard: receives the number of each complete shard.
     """
     workers = min(processes or os.cpu_count() or 1, len(plan.rows))
@@ -96,7 +96,7 @@ def make_shards(
 
 
 def _make(uri: str, plan: TokenPlan, tokenizer: Path, into: Path | None, number: int) -> int:
-    """Make one shard if it is missing; return how many were made."""
+    """Make one shard if it is missing; return the number of shards that were made."""
     lake = open_lake(uri)
     name = shard_name(plan.side, number)
     key = shards_prefix(plan.snapshot, plan.tokenizer) + name
@@ -122,7 +122,7 @@ def _tokenizer(path: Path, max_tokens: int, task: TaskSpec) -> PairTokenizer:
 
 
 def tokenize_part(parquet: bytes, tokenizer: PairTokenizer, task: TaskSpec = ABSA) -> TokenRows:
-    """Return the token ids of a Parquet part's rows, a block at a time so that Python's strings stay few."""
+    """Return the token ids of a Parquet part's rows; encodes in blocks, so that few Python strings are in memory."""
     return stack([_block(table, tokenizer, task) for table in _blocks(parquet)])
 
 

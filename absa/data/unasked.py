@@ -1,6 +1,6 @@
-"""Pairs of a text and an aspect that it names, where no row has the pair. The aspects come from other rows.
+"""Pairs of a text and an aspect in it that no row has. The aspects come from other rows.
 
-A teacher's scores on them teach a student what an aspect is, without further labels.
+A student learns from a teacher's scores of these pairs what an aspect is, without further labels.
 """
 
 import re
@@ -9,20 +9,20 @@ from collections.abc import Iterable
 from random import Random
 from typing import Final
 
-_SHORTEST_ASPECT: Final = 3  # letters; shorter ones are in too many texts
+_SHORTEST_ASPECT: Final = 3  # characters; shorter aspects are in too many texts
 _WORD: Final = re.compile(r"\w+")
 
 
 def unasked_pairs(
     texts: Iterable[str], aspects: Iterable[str], asked: Iterable[tuple[str, str]], *, most: int | None = None
 ) -> list[tuple[str, str]]:
-    """Return pairs of a text and an aspect that it names as whole words, except the pairs that rows have.
+    """Return pairs of a text and an aspect that occurs in it as whole words, except the pairs that rows have.
 
     Args:
-        texts: to look into.
-        aspects: to look for, in any case.
+        texts: texts to search.
+        aspects: aspects to search for, without regard to case.
         asked: pairs of text and aspect that rows have.
-        most: pairs at most; texts are then taken in random order, equal for equal texts.
+        most: largest number of pairs; texts are then searched in a random order that is equal for equal texts.
     """
     known = {(text, aspect.casefold()) for text, aspect in asked}
     by_first: defaultdict[str, list[str]] = defaultdict(list)

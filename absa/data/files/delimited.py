@@ -1,14 +1,14 @@
 """Records of delimited text (CSV, TSV, semicolons): the layout of a file, and the start and end of each record.
 
-One grammar for ingest, batch and evaluation. Quotes follow RFC 4180: a cell that starts with a double quote ends with
-one, and a quote inside it is doubled. Some tools write quotes without doubling them, so two rules come on top:
+Ingest, batch and evaluation use this one grammar. Quotes follow RFC 4180: a cell that starts with a double quote ends
+with one, and a quote inside it is doubled. Some tools write quotes without doubling them, so there are two more rules:
 
-- A quote is not believed if it opens a cell and does not close it properly, or if it makes several lines a row without
-  the header's number of cells. Its line is read as written if it then has the header's number of cells, else it is
-  unreadable. Reading goes on at the next line.
-- If a quote closes properly, but lines inside it look like rows, neither reading is safe: each line is unreadable.
+- A quote is stray if it opens a cell and does not close it properly, or if it joins lines to a row without the
+  header's number of cells. A line with a stray quote is read as written (its quotes are ordinary characters) if it
+  then has the header's number of cells; otherwise the line is unreadable. Reading continues at the next line.
+- If a quote closes properly, but lines inside it look like rows, both readings may be wrong: each line is unreadable.
 
-So no row holds another row's line, and every line that is not empty belongs to exactly one row.
+So no row contains the line of another row, and every line that is not empty belongs to exactly one row.
 
 Array operations find the blocks whose quotes are all regular; Arrow parses them. Other blocks are read line by line.
 """
@@ -45,7 +45,7 @@ _DELIMITERS: Final = (",", "\t", ";")
 _HEADER_BYTES: Final = 64 << 10
 _QUOTE, _LF, _CR = b'"\n\r'
 
-_QUOTED, AS_WRITTEN, _STRAY, _AMBIGUOUS = range(4)  # how a record is to be read
+_QUOTED, AS_WRITTEN, _STRAY, _AMBIGUOUS = range(4)  # ways in which a record is read
 QUOTE_REASONS: Final = {_STRAY: STRAY_QUOTE, _AMBIGUOUS: AMBIGUOUS_QUOTE}
 
 Positions = npt.NDArray[np.int64]
@@ -55,8 +55,8 @@ Positions = npt.NDArray[np.int64]
 class Layout:
     """Header of a delimited file.
 
-    `name` of the file is for messages. `start` is the byte and `line` the line of its first row. `mapping` knows the
-    columns.
+    `name` is the name of the file for messages. `start` is the byte and `line` the line at which the first row starts.
+    `mapping` gives the names of columns.
     """
 
     name: str
@@ -67,16 +67,16 @@ class Layout:
     mapping: DataMapping = DEFAULT_MAPPING
 
     def place(self, column: str) -> int:
-        """Return the index of a column, given by its name in records, or -1."""
+        """Return the index of a column, given by its name in records; -1 if the file has no such column."""
         header = [folded(written) for written in self.header]
         return next((header.index(name) for name in self.mapping.names(column) if name in header), -1)
 
 
 class Records(NamedTuple):
-    """Records of a block: [start, end) in bytes without the line break, the line of each, and how it is read.
+    """Records of a block: bytes [start, end) without the line break, the line of each record, and its kind.
 
-    The first `regular` of them, up to byte `regular_end`, can be parsed by Arrow. What follows byte `consumed` needs
-    more bytes; it begins at line `next_line`.
+    Arrow can parse the first `regular` records, up to byte `regular_end`. Bytes from `consumed` on are part of a record
+    that needs more bytes; they start at line `next_line`.
     """
 
     starts: Positions
@@ -90,13 +90,13 @@ class Records(NamedTuple):
 
     @property
     def glued(self) -> npt.NDArray[np.bool_]:
-        """Mark records that must stay in one block with the record before: their kind depends on it."""
+        """Mask of the records that must stay in one block with the record before, because their kind depends on it."""
         ambiguous = self.kinds == _AMBIGUOUS
         return np.asarray(ambiguous & np.concatenate([[False], ambiguous[:-1]]))
 
 
 def read_layout(file: IO[bytes], name: str, mapping: DataMapping = DEFAULT_MAPPING) -> Layout:
-    """Find the header, the first line that is not empty, and the delimiter that gives most of the known names.
+    """Find the header, which is the first line that is not empty, and the delimiter with the most known names.
 
     Raises:
         InvalidDataError: the header is not UTF-8.
@@ -145,7 +145,7 @@ def header_layouts(file: IO[bytes], name: str, mapping: DataMapping = DEFAULT_MA
 
 
 def not_utf8(data: bytes, name: str, line: int) -> InvalidDataError:
-    """Return the error that names the first line and byte that are not UTF-8; `line` is the first line of the data."""
+    """Return the error with the line and byte that are not UTF-8; `line` is the number of the data's first line."""
     for number, (start, end) in enumerate(lines_of(data, 0, len(data)), line):
         try:
             data[start:end].decode()
@@ -157,7 +157,7 @@ def not_utf8(data: bytes, name: str, line: int) -> InvalidDataError:
 def scan_blocks(
     file: IO[bytes], layout: Layout, block_bytes: int = BLOCK_BYTES
 ) -> Iterator[tuple[int, bytes, Records]]:
-    """Yield the byte at which a block begins, the block, and its records, in bounded memory.
+    """Yield blocks in bounded memory: the byte at which a block starts, the block, and its records.
 
     Raises:
         InvalidDataError: a line is longer than 64 MB.
@@ -178,12 +178,13 @@ def scan_blocks(
 
 
 def find_records(data: bytes, layout: Layout, *, line: int, final: bool) -> Records:
-    """Find the records of a block that begins with one, at this line of the file; `final` where the file ends with it.
+    """Find the records of a block that starts with a record, at line `line` of the file.
 
-    Equal bytes give equal records: cut between two records of one file, both parts give the records of the whole.
+    `final` is True if the file ends with the block. Equal bytes give equal records: if a file is cut between two
+    records, both parts together give the records of the whole file.
     """
     size = len(data)
-    if not final and data.endswith(b"\r"):  # perhaps half of a line break
+    if not final and data.endswith(b"\r"):  # may be the first half of a line break
         size -= 1
     starts, ends, lines, regular_end, next_line = _regular(data[:size], layout, line, final=final)
     kinds = np.zeros(len(starts), dtype=np.int64)
@@ -207,7 +208,7 @@ def find_records(data: bytes, layout: Layout, *, line: int, final: bool) -> Reco
 def _regular(
     data: bytes, layout: Layout, line: int, *, final: bool
 ) -> tuple[Positions, Positions, Positions, int, int]:
-    """Return starts, ends and lines of the records before the first irregular one; where that begins, and its line."""
+    """Return starts, ends and lines of the records before the first irregular record, and its start and line."""
     nothing = np.empty(0, dtype=np.int64)
     codes = np.frombuffer(data, dtype=np.uint8)
     if not data or (b"\r" in data and _has_lone_cr(codes)):
@@ -252,9 +253,9 @@ def _has_lone_cr(codes: npt.NDArray[np.uint8]) -> bool:
 def _first_irregular(codes: npt.NDArray[np.uint8], quotes: Positions, delimiter: str) -> int | None:
     """Return the first quote that RFC 4180 does not allow where it is, or None.
 
-    Quotes side by side are a run. The number of quotes before a run decides if it is inside a quoted cell, as long
-    as all runs before it are regular: outside, a run must begin a cell, and one of even length must end it too;
-    inside, a run of odd length ends the cell, one of even length is made of doubled quotes.
+    Quotes side by side are a run. If all runs before it are regular, the number of quotes before a run decides whether
+    it is inside a quoted cell. Outside, a run must start a cell, and a run of even length must also end the cell.
+    Inside, a run of odd length ends the cell, and a run of even length consists of doubled quotes.
     """
     apart = np.diff(quotes) > 1
     first = np.concatenate([[True], apart])
@@ -276,7 +277,7 @@ def _first_irregular(codes: npt.NDArray[np.uint8], quotes: Positions, delimiter:
 def _line_by_line(
     data: bytes, at: int, layout: Layout, line: int, *, final: bool
 ) -> tuple[list[tuple[int, int, int, int]], int, int]:
-    """Return records (start, end, line, kind) from a byte on; how far they go, and the line after them."""
+    """Return records (start, end, line, kind) from a byte on, the byte after them, and the line of this byte."""
     found: list[tuple[int, int, int, int]] = []
     delimiter, width = layout.delimiter.encode(), len(layout.header)
     size = len(data)
@@ -317,13 +318,13 @@ def _line_by_line(
 
 
 def _doubt(record: bytes, layout: Layout) -> int | None:
-    """Return why a record of several lines with regular quotes is not one row: _STRAY, _AMBIGUOUS, or None if it is.
+    """Return why a record of several lines with regular quotes is not one row; None if it is one row.
 
-    A record without the header's number of cells has a stray quote. A record is ambiguous if one of its lines would be
-    a row by itself: with the header's number of cells and, if the delimiter is a comma or semicolon, which texts
-    contain too, with its aspect in its text (for tasks without aspects: with a known label). These lines are examined:
-    lines inside one cell; the line on which a cell opens, unless it is the last cell; the line on which the last cell
-    ends. Other lines are parts of rows in both readings.
+    A record without the header's number of cells has a stray quote: _STRAY. A record is ambiguous if one of its lines
+    could be a row: _AMBIGUOUS. Such a line has the header's number of cells. Texts often contain commas and semicolons,
+    so with these delimiters the line must also have its aspect in its text (for tasks without aspects: a known label).
+    These lines are examined: lines inside one cell; the line on which a cell opens, unless it is the last cell; the
+    line on which the last cell ends. Other lines are parts of rows in both readings.
     """
     delimiter, width = layout.delimiter.encode(), len(layout.header)
     before: list[bytes] = []

@@ -11,10 +11,10 @@ from absa.data.files.quoting import INVALID_UTF8, cell_values
 
 
 class DelimitedRows(NamedTuple):
-    """Cells of the wanted columns as text, the line of each row, and why it is unreadable (null where it is not).
+    """Cells of the wanted columns as text, the line of each row, and why it is unreadable (null if it is readable).
 
-    An unreadable row has its line as written in the text column. `as_written` are the lines of rows whose quotes were
-    read as written.
+    The text column of an unreadable row has the line as written. `as_written` has the line numbers of rows whose quotes
+    were read as written.
     """
 
     table: pa.Table
@@ -26,7 +26,7 @@ class DelimitedRows(NamedTuple):
 def read_rows(data: bytes, records: Records, layout: Layout, wanted: Sequence[int]) -> DelimitedRows:
     """Read the wanted columns (indices into the header) of the records of a block.
 
-    Rows whose number of cells is not the header's, or whose wanted cells are not UTF-8, are unreadable.
+    A row is unreadable if it has another number of cells than the header, or if a wanted cell is not UTF-8.
     """
     names = [f"c{index}" for index in wanted]
     schema = pa.schema([(name, pa.string()) for name in names])
@@ -83,7 +83,7 @@ def _raw(data: bytes, start: int, end: int) -> str:
 def _with_raw(
     table: pa.Table, data: bytes, records: Records, malformed: list[int], schema: pa.Schema, raw_at: int | None
 ) -> pa.Table:
-    """Insert the rows that Arrow left out at their places, as their lines."""
+    """Insert the rows that Arrow left out at their places; their text is the line as written."""
     raw = [_raw(data, int(records.starts[index]), int(records.ends[index])) for index in malformed]
     columns = [raw if n == raw_at else [None] * len(raw) for n in range(len(schema.names))]
     aside = pa.table([pa.array(column, pa.string()) for column in columns], schema=schema)
@@ -93,7 +93,7 @@ def _with_raw(
 
 
 def _parse(data: bytes, records: Records, layout: Layout, wanted: Sequence[int]) -> tuple[pa.Table, list[int]] | None:
-    """Parse the regular records by Arrow: return their rows and the malformed ones, None if Arrow counts other rows."""
+    """Parse the regular records with Arrow: return rows and malformed rows; None if Arrow finds other rows."""
     from pyarrow import csv as arrow_csv
 
     malformed: list[int] = []
@@ -108,7 +108,7 @@ def _parse(data: bytes, records: Records, layout: Layout, wanted: Sequence[int])
         table = arrow_csv.read_csv(
             pa.py_buffer(data).slice(0, records.regular_end),
             read_options=arrow_csv.ReadOptions(
-                use_threads=False,  # threads lose row numbers
+                use_threads=False,  # with threads, Arrow reports no row numbers
                 block_size=max(records.regular_end, 1),
                 column_names=names,
             ),
@@ -119,7 +119,7 @@ def _parse(data: bytes, records: Records, layout: Layout, wanted: Sequence[int])
                 include_columns=chosen, column_types=dict.fromkeys(chosen, pa.string()), strings_can_be_null=False
             ),
         )
-    except pa.ArrowInvalid:  # a cell is not UTF-8: reading line by line finds it
+    except pa.ArrowInvalid:  # a cell is not UTF-8: the caller reads line by line and finds it
         return None
     if table.num_rows + len(malformed) != records.regular:
         return None

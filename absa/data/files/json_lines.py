@@ -1,7 +1,7 @@
-"""Rows of JSON lines: one object per line, and the reason why a line is not usable; arrays are turned into lines.
+"""Rows of JSON lines: one object per line, and the reason why a line cannot be used; arrays become lines.
 
-A line ends with LF, CRLF or CR, which JSON allows only between values. Blank lines are not rows. NaN and
-Infinity, which JSON does not have and some writers write, are missing values.
+A line ends with LF, CRLF or CR, which JSON allows only between values. Blank lines are not rows. NaN and Infinity,
+which some programs write although JSON has no such values, are missing values.
 """
 
 import io
@@ -15,16 +15,16 @@ from absa.errors import InvalidDataError
 
 NOT_AN_OBJECT: Final = "not_an_object"
 NOT_TEXT: Final = "not_text"
-MAX_ARRAY_BYTES: Final = 64 << 20  # a whole array is in memory, and parsed for each part of a batch
+MAX_ARRAY_BYTES: Final = 64 << 20  # the whole array is in memory, and each part of a batch parses it
 
 _DECODER: Final = json.JSONDecoder(parse_constant=lambda _: None, object_pairs_hook=lambda pairs: dict(reversed(pairs)))
-_LONE_SURROGATE: Final = re.compile(  # begins with its literal part, which makes the search fast
+_LONE_SURROGATE: Final = re.compile(  # starts with its literal part, which makes the search fast
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F])"
 )
 
 
 def lines_of_array(file: IO[bytes], name: str) -> IO[bytes]:
-    """Return the file, or where it holds a JSON array its elements as JSON lines; element 1 becomes line 1.
+    """Return the file; if it holds a JSON array, return its elements as JSON lines. Element 1 becomes line 1.
 
     Raises:
         InvalidDataError: the array cannot be parsed, or is larger than 64 MB.
@@ -51,7 +51,7 @@ def lines_of_array(file: IO[bytes], name: str) -> IO[bytes]:
 
 
 def scan_lines(file: IO[bytes], name: str, block_bytes: int) -> Iterator[tuple[int, int, bytes]]:
-    """Yield whole lines in blocks: the byte and the line at which a block begins, and the block.
+    """Yield blocks of whole lines: the byte and the line at which a block starts, and the block.
 
     Raises:
         InvalidDataError: a line is longer than 64 MB.
@@ -74,7 +74,7 @@ def scan_lines(file: IO[bytes], name: str, block_bytes: int) -> Iterator[tuple[i
 
 
 def rows_of(block: bytes, line: int) -> Iterator[tuple[int, int, int]]:
-    """Yield each line that is not white space: start, end without the break, number."""
+    """Yield start, end without the break, and number of each line that is not only white space."""
     start = 0
     for found in LINE_BREAK.finditer(block):
         if not block[start : found.start()].isspace() and found.start() > start:
@@ -85,10 +85,10 @@ def rows_of(block: bytes, line: int) -> Iterator[tuple[int, int, int]]:
 
 
 def parse_line(line: bytes) -> dict[str, Any] | str:
-    """Return the object of a line, or the reason why it has none. Of a repeated name the first value counts."""
+    """Return the object of a line, or the reason why it has none. If a name is repeated, its first value counts."""
     try:
         row = _DECODER.decode(line.decode())
-        if may_hold_half_characters(line):  # or an escaped backslash: encoding fails for the former only
+        if may_hold_half_characters(line):  # or an escaped backslash, for which encoding does not fail
             json.dumps(row, ensure_ascii=False).encode()
     except UnicodeError:
         return INVALID_UTF8
@@ -103,7 +103,7 @@ def may_hold_half_characters(block: bytes) -> bool:
 
 
 def as_text(value: Any) -> str | None:
-    """Return a value as text: strings as they are, whole numbers without a fraction, any other value as JSON."""
+    """Return a value as text: strings unchanged, whole numbers without a fraction, any other value as JSON."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, float) and value.is_integer():

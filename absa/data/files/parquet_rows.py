@@ -1,4 +1,4 @@
-"""Rows of Parquet in bounded memory, also of a small file that unpacks to a large one."""
+"""Rows of Parquet in bounded memory, even if a small file unpacks to a large one."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
@@ -9,15 +9,15 @@ from pyarrow import parquet
 
 from absa.errors import InvalidDataError
 
-MAX_GROUP_BYTES: Final = 1 << 30  # of a row group, unpacked
-MAX_RATIO: Final = 200  # unpacked to packed size of a file that unpacks to more than a row group may
+MAX_GROUP_BYTES: Final = 1 << 30  # unpacked size of a row group
+MAX_RATIO: Final = 200  # unpacked size over packed size, for files above MAX_GROUP_BYTES
 _BATCH_ROWS: Final = 16_384
-_FEW_ROWS: Final = 256  # at once, of an encoding that can unpack a few bytes to a page of any size
+_FEW_ROWS: Final = 256  # read at once if the encoding can unpack a few bytes to any size
 _PIECE_BYTES: Final = 64 << 20
 
 
 class Opened(NamedTuple):
-    """Parquet file opened twice: as it is, and with columns of text as dictionaries, which hold each text once."""
+    """Parquet file opened twice: unchanged, and with columns of text as dictionaries, which hold each text once."""
 
     file: parquet.ParquetFile
     packed: parquet.ParquetFile
@@ -29,7 +29,7 @@ class Opened(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """Rows of all row groups, by the footer."""
+        """Number of rows, from the footer."""
         return int(self.file.metadata.num_rows)
 
 
@@ -37,7 +37,7 @@ def open_parquet(file: Any, name: str) -> Opened:
     """Open a file.
 
     Raises:
-        InvalidDataError: it is not a Parquet file.
+        InvalidDataError: the file is not a Parquet file.
     """
     try:
         plain = parquet.ParquetFile(file)
@@ -49,7 +49,10 @@ def open_parquet(file: Any, name: str) -> Opened:
 
 
 def text_type_error(name: str, column: str, type_: pa.DataType, *, text: bool) -> InvalidDataError | None:
-    """Return the error of a column's type: text columns hold text, no column holds lists or objects."""
+    """Return the error of a column's type; None if the type is valid.
+
+    Text columns must hold text. Other columns must not hold lists or objects.
+    """
     if pa.types.is_dictionary(type_):
         type_ = type_.value_type
     if pa.types.is_null(type_) or _is_plain_text(type_):
@@ -64,11 +67,11 @@ def text_type_error(name: str, column: str, type_: pa.DataType, *, text: bool) -
 def scan_rows(
     opened: Opened, name: str, columns: Sequence[str], *, first_group: int = 0, rows: int = _BATCH_ROWS
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of some columns from a row group on, at most `rows` and about 64 MB at once.
+    """Yield batches of some columns from a row group on, of at most `rows` rows and about 64 MB each.
 
     Raises:
-        InvalidDataError: a row group unpacks to more than 1 GiB, the file to more than that and 200 times its packed
-            size, or a row group cannot be read.
+        InvalidDataError: a row group unpacks to more than 1 GiB or cannot be read; or the file unpacks to more than
+            1 GiB and more than 200 times its packed size.
     """
     source = opened.file
     groups = range(source.metadata.num_row_groups)
@@ -115,15 +118,15 @@ def _is_plain_text(type_: pa.DataType) -> bool:
 
 
 def _rows_at_once(opened: Opened, group: int, chunks: Sequence[Any]) -> int:
-    """Return how many rows of a row group may be unpacked at once: few bytes may encode a long text many times."""
-    if any("DELTA_BYTE_ARRAY" in chunk.encodings for chunk in chunks):  # each text is the difference to the one before
+    """Return the number of rows to unpack at once, because few bytes can encode a long text many times."""
+    if any("DELTA_BYTE_ARRAY" in chunk.encodings for chunk in chunks):  # a text is stored as a difference from another
         return _FEW_ROWS
     repeated = [chunk.path_in_schema for chunk in chunks if chunk.has_dictionary_page]
     texts = [
         name for name in repeated if name in opened.schema.names and _is_plain_text(opened.schema.field(name).type)
     ]
     longest = 1
-    if texts:  # one row brings all texts that are kept once
+    if texts:  # reading one row returns the dictionary of all texts
         first = next(opened.packed.iter_batches(batch_size=1, row_groups=[group], columns=texts), None)
         for column in first.columns if first is not None else ():
             longest = max(longest, pc.max(pc.binary_length(column.dictionary)).as_py() or 0)

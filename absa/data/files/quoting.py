@@ -10,17 +10,17 @@ from absa.errors import InvalidDataError
 MAX_LINE_BYTES: Final = 64 << 20
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 INVALID_UTF8: Final = "invalid_utf8"
-MAX_CELL_BYTES: Final = 10_000_000  # a quote that is open for longer is read as written
+MAX_CELL_BYTES: Final = 10_000_000  # a quoted cell that is longer is read as written
 LINE_BREAK: Final = re.compile(rb"\r\n|\r|\n")
 MORE: Final = -1
 NEVER: Final = -2
 
 
 def check_line(name: str, line: int, data: bytes) -> None:
-    """Refuse a line that has not ended and is too long for the memory.
+    """Refuse a line that has no end yet and is too long for the memory.
 
     Raises:
-        InvalidDataError: it is longer than 64 MB.
+        InvalidDataError: the line is longer than 64 MB.
     """
     if len(data) > MAX_LINE_BYTES:
         raise InvalidDataError(
@@ -29,7 +29,10 @@ def check_line(name: str, line: int, data: bytes) -> None:
 
 
 def quoted_end(data: bytes, at: int, delimiter: bytes, *, final: bool) -> int:
-    """Return the end of the record at a byte by RFC 4180; NEVER if its quotes forbid it, MORE if data end."""
+    """Return the end of the record that starts at byte `at`, by RFC 4180.
+
+    Returns NEVER if the quotes of the record are not regular, and MORE if the data end before the record.
+    """
     cell_end = _cell_end(delimiter)
     size = len(data)
     while True:
@@ -74,14 +77,14 @@ def lines_of(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def cells_of_line(line: bytes, delimiter: bytes) -> list[bytes]:
-    """Return the cells of one line by itself; if its quotes are not regular, the parts between delimiters."""
+    """Return the cells of a single line; if its quotes are not regular, return the parts between delimiters."""
     if quoted_end(line, 0, delimiter, final=True) < 0:
         return line.split(delimiter)
     return cell_values(line, 0, len(line), delimiter)
 
 
 def quoted_cells(data: bytes, at: int, end: int, delimiter: bytes) -> list[tuple[bytes, bool]]:
-    """Cells of a record [at, end) whose quotes are regular, or that has none, and whether each was quoted."""
+    """Return the cells of a record [at, end) with regular or no quotes, each with True if it was quoted."""
     cells = []
     while True:
         if data[at : at + 1] == b'"' and at < end:
@@ -101,7 +104,7 @@ def quoted_cells(data: bytes, at: int, end: int, delimiter: bytes) -> list[tuple
 
 
 def cell_values(data: bytes, at: int, end: int, delimiter: bytes) -> list[bytes]:
-    """Cells of a record [at, end) whose quotes are regular, or that has none."""
+    """Return the cells of a record [at, end) with regular or no quotes."""
     if data.find(b'"', at, end) < 0:
         return data[at:end].split(delimiter)
     return [cell for cell, _ in quoted_cells(data, at, end, delimiter)]

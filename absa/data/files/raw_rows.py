@@ -1,7 +1,7 @@
-"""Raw rows of a user's file in bounded memory, whatever its format: CSV, JSON lines or Parquet.
+"""Raw rows of a user's file (CSV, JSON lines or Parquet) in bounded memory.
 
-Columns are found by their names and read as text. The number of a row is its line in the file; of Parquet, which has
-no lines, that in a spreadsheet, where the header is row 1.
+Columns are found by their names and read as text. The number of a row is its line in the file. Parquet has no lines:
+there the first row has the number 2, as in a spreadsheet whose header is row 1.
 """
 
 import io
@@ -29,7 +29,7 @@ _INPUTS: Final = FILE_COLUMNS[:2]  # text and aspect
 RAW: Final = {"row": pl.Int64, **dict.fromkeys(FILE_COLUMNS, pl.String)}
 SCANNED: Final = {
     "row": pl.Int64,
-    "reason": pl.String,  # why the row cannot be read (null where it can); its text is then the line as written
+    "reason": pl.String,  # why the row is unreadable (null if it is readable); its text is then the line as written
     "as_written": pl.Boolean,  # True if a double quote in it was read as written
     **dict.fromkeys(FILE_COLUMNS, pl.String),
 }
@@ -41,7 +41,7 @@ def scan_file(
     """Yield the raw rows of a file in blocks (columns of `SCANNED`), numbered by their lines.
 
     Raises:
-        InvalidDataError: missing, empty, not UTF-8, a column is missing, or the format is broken.
+        InvalidDataError: the file is missing, empty or not UTF-8, lacks a column, or its format is broken.
     """
     if path.is_dir() or not path.exists():
         raise InvalidDataError(
@@ -59,9 +59,9 @@ def scan_file(
 
 @dataclass(frozen=True, kw_only=True)
 class FilePart:
-    """Consecutive rows of a file, at most `lines`: a frame of `SCANNED`, or bytes that `parse` turns into one.
+    """Consecutive rows of a file, at most `lines`: a frame of `SCANNED`, or bytes that `parse` converts to a frame.
 
-    Another process can take over the bytes and parse them.
+    The bytes can be sent to another process, which parses them.
     """
 
     content: pl.DataFrame | bytes | Path
@@ -69,7 +69,7 @@ class FilePart:
     parse: Callable[[bytes], pl.DataFrame] | None = None
 
     def handed_over(self, path: Path) -> "FilePart":
-        """Move the content to a file for another process, which is several times faster than a pipe."""
+        """Move the content to a file for another process; this is several times faster than a pipe."""
         if isinstance(self.content, bytes):
             path.write_bytes(self.content)
         elif isinstance(self.content, pl.DataFrame):
@@ -77,7 +77,7 @@ class FilePart:
         return replace(self, content=path)
 
     def rows(self) -> pl.DataFrame:
-        """Return the rows, and remove the file that `handed_over` made.
+        """Return the rows, and remove the file that `handed_over` wrote.
 
         Raises:
             InvalidDataError: a row is not UTF-8.
@@ -89,7 +89,7 @@ class FilePart:
             path.unlink()
         if isinstance(content, pl.DataFrame):
             return content
-        assert self.parse is not None  # bytes always come with it
+        assert self.parse is not None  # content of bytes always has a parser
         return self.parse(content)
 
 
@@ -101,7 +101,7 @@ def scan_stream(
     mapping: DataMapping = DEFAULT_MAPPING,
     block_bytes: int | None = None,
 ) -> Iterator[pl.DataFrame]:
-    """Scan an open seekable stream like `scan_file`; the name's ending decides the format."""
+    """Scan an open seekable stream like `scan_file`; the ending of the name decides the format."""
     for part in scan_parts(file, name, require_label=require_label, mapping=mapping, block_bytes=block_bytes):
         yield part.rows()
 
@@ -115,9 +115,9 @@ def scan_parts(
     on_notice: Callable[[str], None] = lambda _: None,
     block_bytes: int | None = None,
 ) -> Iterator[FilePart]:
-    """Yield an open seekable stream in parts, at least one; text is cut between rows and not parsed yet.
+    """Yield the parts of an open seekable stream, at least one; text is cut between rows and not parsed yet.
 
-    `on_notice` receives a sentence about a column that the task does not use. Parts have about `block_bytes`, by
+    `on_notice` receives a sentence about a column that the task does not use. Parts have about `block_bytes` bytes, by
     default 16 MB.
 
     Raises:
@@ -155,7 +155,7 @@ class _Choice:
 
 
 def _in_raw_form(frame: pl.DataFrame, ours: Mapping[str, str], first_row: int) -> pl.DataFrame:
-    """Name and type the columns of a frame without unreadable rows."""
+    """Return a frame that has no unreadable rows in the columns of `SCANNED`."""
     columns = []
     for name in FILE_COLUMNS:
         column = pl.lit(None, pl.String)
@@ -201,7 +201,7 @@ def _scan_jsonl(file: IO[bytes], name: str, choose: _Choice, block_bytes: int) -
     for _, line, block in json_lines.scan_lines(file, name, block_bytes):
         if ours is None:
             names = _json_names(block, line, name, choose.mapping)
-            if names is None:  # white space alone
+            if names is None:  # the block is only white space
                 continue
             known = [column for column in FILE_COLUMNS if choose.mapping.names(column)]
             ours = {column: choose.mapping.shown(column) for column in known} | choose(names)
@@ -210,7 +210,7 @@ def _scan_jsonl(file: IO[bytes], name: str, choose: _Choice, block_bytes: int) -
 
 
 def _json_names(block: bytes, line: int, name: str, mapping: DataMapping) -> list[str] | None:
-    """Return the names in the first block's objects: writers omit nulls, so line 1 may lack some."""
+    """Return the names in all objects of the first block, because line 1 may lack names whose value is null."""
     names: dict[str, None] = {}
     first, objects = 0, 0
     for start, end, number in json_lines.rows_of(block, line):
@@ -231,19 +231,19 @@ def _json_rows(block: bytes, *, line: int, ours: Mapping[str, str], name: str) -
             frame = pl.read_ndjson(io.BytesIO(block), schema=dict.fromkeys(ours.values(), pl.String))
             lines = _json_lines(block, line, frame.height)
             inputs = [ours[column] for column in _INPUTS if column in ours]
-            shown = frame.select(pl.col(inputs).str.contains(r"^[\[{]").any())  # lists, perhaps
+            shown = frame.select(pl.col(inputs).str.contains(r"^[\[{]").any())  # may be lists or objects
             if lines is not None and not any(shown.row(0)):
                 return _in_raw_form(frame, ours, line).with_columns(lines)
     except UnicodeDecodeError:
         raise not_utf8(block, name, line) from None
     except pl.exceptions.PolarsError:
-        pass  # a line is not an object or not JSON: reading line by line finds it
+        pass  # a line is not an object or not JSON: the loop below finds it
     records = [_json_record(block[start:end], number, ours) for start, end, number in json_lines.rows_of(block, line)]
     return pl.DataFrame(records, schema=SCANNED, orient="row")
 
 
 def _json_lines(block: bytes, line: int, rows: int) -> pl.Series | None:
-    """Return the line of each row; None where there are other rows than lines."""
+    """Return the line of each row; None if the numbers of rows and lines differ."""
     last = 0 if block.endswith(b"\n") else 1
     if b"\r" not in block and block.count(b"\n") + last == rows:
         return pl.Series("row", range(line, line + rows), dtype=pl.Int64)

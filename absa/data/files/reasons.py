@@ -15,7 +15,7 @@ NOT_A_LABEL: Final = "label_unknown"
 _NAMED_LABELS: Final = 10
 _EXAMPLE_TIME: Final = datetime(2026, 11, 30, 12, tzinfo=UTC)
 UNREADABLE: Final = (MALFORMED, STRAY_QUOTE, AMBIGUOUS_QUOTE, NOT_AN_OBJECT, NOT_TEXT, INVALID_UTF8)
-"""Reasons of rows that cannot be read, and are quarantined as their whole line."""
+"""Reasons of unreadable rows, which are quarantined as their whole line."""
 _SENTENCES: Final = {
     "malformed_row": "it has more or fewer fields than the header; put texts that hold commas between double quotes",
     "stray_quote": "a double quote opens a field on line {row} and does not close it; double it or remove it",
@@ -36,11 +36,11 @@ _SENTENCES: Final = {
 
 
 def reason_sentence(reason: str, row: int, mapping: DataMapping = DEFAULT_MAPPING) -> str:
-    """Return why a row cannot be used, for the user.
+    """Return the sentence for the user that states why a row cannot be used.
 
     Args:
-        reason: in the quarantine.
-        row: its line in the file.
+        reason: reason in the quarantine.
+        row: line of the row in the file.
         mapping: task, and the form of the file.
     """
     task = mapping.task

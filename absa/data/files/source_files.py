@@ -12,7 +12,7 @@ from absa.data.files.json_lines import lines_of_array
 from absa.data.files.workbooks import sheet_as_csv
 from absa.errors import InvalidDataError, UnavailableError
 
-ENDINGS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")  # of a folder, where .json may be anything
+ENDINGS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")  # in folders, where .json may be anything
 WORKBOOKS: Final = (".xlsx", ".xlsm")
 _OTHER_WORKBOOKS: Final = (".xls", ".xlsb", ".ods", ".numbers")
 _JSON_ENDINGS: Final = (".jsonl", ".ndjson", ".json")
@@ -39,7 +39,7 @@ class SourceFile:
                 yield readable(stream, self.uri)
         else:
             try:
-                file = Path(self.uri).open("rb")  # noqa: SIM115  closed below; what the body raises is not ours to name
+                file = Path(self.uri).open("rb")  # noqa: SIM115  closed below; errors of the caller's block are not translated
             except OSError as error:
                 raise InvalidDataError(f"{self.uri} cannot be read: {error.strerror}") from None
             with file:
@@ -47,7 +47,7 @@ class SourceFile:
 
 
 def readable(file: IO[bytes], uri: str) -> IO[bytes]:
-    """Return a file's stream; the elements of a JSON array become lines, the sheet of an Excel workbook becomes CSV.
+    """Return a file's stream; elements of a JSON array become lines, the sheet of an Excel workbook becomes CSV.
 
     Raises:
         InvalidDataError: see `kind_of`, `lines_of_array` and `sheet_as_csv`.
@@ -61,7 +61,7 @@ def kind_of(uri: str) -> Literal["parquet", "jsonl", "csv"]:
     """Return the format of a file by the ending of its name; an unknown ending is read as CSV.
 
     Raises:
-        InvalidDataError: the ending is that of a workbook, but not of Excel since 2007.
+        InvalidDataError: the file is a workbook in another format than that of Excel since 2007.
     """
     name = uri.lower()
     if name.endswith(_OTHER_WORKBOOKS):
@@ -74,7 +74,7 @@ def kind_of(uri: str) -> Literal["parquet", "jsonl", "csv"]:
 
 
 def find_sources(path: str) -> list[SourceFile]:
-    """Return the files behind a path: itself, or the files of the folder or s3:// prefix, by name.
+    """Return the file at a path, or the files of a folder or s3:// prefix, sorted by name.
 
     Hidden files and folders, whose names start with a dot, are not input.
 
@@ -122,7 +122,7 @@ def _list_s3(uri: str) -> list[SourceFile]:
         items = [item for page in pages for item in page.get("Contents", [])]
     except (BotoCoreError, ClientError) as error:
         raise UnavailableError(f"{uri} cannot be listed: {type(error).__name__}") from error
-    files = (i for i in items if not i["Key"].endswith("/"))  # a console marks a folder by an empty object
+    files = (i for i in items if not i["Key"].endswith("/"))  # consoles create an empty object for a folder
     inside = (i for i in files if i["Key"] == prefix or not prefix or i["Key"].startswith(prefix.rstrip("/") + "/"))
     return [
         SourceFile(f"s3://{parsed.netloc}/{item['Key']}", item["Size"])
@@ -133,7 +133,7 @@ def _list_s3(uri: str) -> list[SourceFile]:
 
 
 class _S3File(io.RawIOBase):
-    """An S3 object read by ranges, so that memory stays bounded and Parquet can seek."""
+    """S3 object that is read by ranges, so that memory is bounded and Parquet can seek."""
 
     def __init__(self, source: SourceFile) -> None:
         parsed = urlparse(source.uri)

@@ -1,4 +1,4 @@
-"""Times as files write them: ISO 8601 and what databases and spreadsheets make of it, with or without a zone."""
+"""Times in files: ISO 8601 and the similar forms of databases and spreadsheets, with or without a zone."""
 
 from typing import Final
 
@@ -14,12 +14,12 @@ _PARTS: Final = (
 
 
 def times(column: pl.Expr, form: str | None = None) -> pl.Expr:
-    """Return the times of a column of text; one without a zone is UTC; null where the text is not a time.
+    """Return the times of a column of text; null if the text is not a time. A time without a zone is UTC.
 
-    `form` is another form than ISO 8601, in the codes of `strptime`.
+    `form` is the form in the codes of `strptime`; None: ISO 8601 and similar forms.
 
-    Dates are year first, as 2026-11-30, 2026/11/30 or 2026.11.30. After them may come hours and minutes, seconds and a
-    fraction, and a zone such as Z, UTC, +00, +0000 or +00:00.
+    Dates have the year first, such as 2026-11-30, 2026/11/30 or 2026.11.30. Hours and minutes, seconds and a fraction,
+    and a zone such as Z, UTC, +00, +0000 or +00:00 may follow.
     """
     zoned = column.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
     plain = column.str.replace(" ", "T").str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False)
@@ -32,7 +32,7 @@ def times(column: pl.Expr, form: str | None = None) -> pl.Expr:
 
 
 def other_times(column: pl.Expr) -> pl.Expr:
-    """Return the times that `times` leaves null: rarer forms, which a slower pattern finds."""
+    """Return the times of rare forms, which `times` returns as null; uses a slower pattern."""
     parts = column.str.to_uppercase().str.replace(_DATE, "${1}-${2}-${3}").str.extract_groups(_PARTS)
     zone = parts.struct.field("zone").fill_null("Z").replace({"UTC": "Z", "GMT": "Z"})
     hours = zone.str.replace("^Z$", "+00").str.slice(0, 3)

@@ -1,4 +1,4 @@
-"""Sheet of an Excel workbook as CSV, read by polars and fastexcel, which is an optional dependency."""
+"""Sheet of an Excel workbook as CSV. Polars reads it with fastexcel, an optional dependency."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -23,12 +23,12 @@ def read_sheets(file: IO[bytes]) -> Mapping[str, "pl.DataFrame"]:
 
 
 def sheet_as_csv(file: IO[bytes], uri: str, *, sheets: ReadSheets = read_sheets) -> IO[bytes]:
-    """Return the one sheet with rows as a CSV stream; its rows keep their numbers.
+    """Return the only sheet that has rows as a CSV stream; rows keep their numbers.
 
     Args:
         file: workbook of at most a million rows, which is read whole.
-        uri: of the file, for messages.
-        sheets: reads the sheets.
+        uri: address of the file, for messages.
+        sheets: reader of the sheets.
 
     Raises:
         InvalidDataError: fastexcel is missing, the file is not a workbook, or not exactly one sheet has rows.
@@ -40,7 +40,7 @@ def sheet_as_csv(file: IO[bytes], uri: str, *, sheets: ReadSheets = read_sheets)
             f"{uri} is a workbook, which needs the package fastexcel: install evergreen[excel], or save its sheet as "
             "CSV in UTF-8"
         ) from None
-    except Exception as error:  # fastexcel and polars have no common error
+    except Exception as error:  # fastexcel and polars have no common base error
         raise InvalidDataError(f"{uri} is not a workbook that can be read ({type(error).__name__})") from error
     filled = {name: sheet for name, sheet in found.items() if sheet.height}
     if len(filled) != 1:

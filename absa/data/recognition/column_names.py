@@ -70,11 +70,11 @@ _WEAK: Final[Mapping[Role, str]] = {
 }
 _IDS: Final = frozenset(["id", "ids", "nr", "no", "num", "nummer", "number", "numero", "key", "uuid", "guid", "ref"])
 _WHOLE, _HEAD, _ENDING, _WITHIN, _SELDOM = 1.0, 0.8, 0.7, 0.5, 0.6
-_LONG: Final = 5  # characters of a word that may end a compound
+_LONG: Final = 5  # characters of a word that may be the end of a compound
 
 
 def name_score(name: str, role: Role) -> float:
-    """Return how well a column's name fits a role: 1 for a name of its own, 0 for none. Pure."""
+    """Return how well a column's name fits a role, 0 to 1; 1 if it is a name of the role. Pure."""
     words = name_words(name)
     if not words:
         return 0.0
@@ -85,7 +85,7 @@ def name_score(name: str, role: Role) -> float:
 
 
 def is_id(name: str) -> bool:
-    """Return True if a name ends like that of an identifier, such as `customer id`. Pure."""
+    """Return True if a name ends like the name of an identifier, such as `customer id`. Pure."""
     words = name_words(name)
     return len(words) > 1 and words[-1] in _IDS
 
@@ -115,6 +115,6 @@ def _fit(words: tuple[str, ...], names: frozenset[str]) -> float:
         return _HEAD
     if any(len(name) >= _LONG and core[-1].endswith(name) for name in names):
         return _ENDING
-    if any(not name.isascii() and name in core[-1] for name in names):  # languages that do not separate words
+    if any(not name.isascii() and name in core[-1] for name in names):  # in languages that do not separate words
         return _ENDING
     return _WITHIN if any(word in names for word in core) else 0.0

@@ -1,4 +1,4 @@
-"""Profile of a column: figures of its values that show its role."""
+"""Profile of a column: figures of its values, from which its role is recognised."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,19 +16,19 @@ _ROLES: Final[tuple[Role, ...]] = ("text", "label", "aspect", "observed_at", "un
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """Figures of a column. `values` are those that are not empty, without white space around them."""
+    """Figures of a column. `values` are the values that are not empty, without white space around them."""
 
     name: str
     values: pl.Series
 
     @property
     def rows(self) -> int:
-        """Rows that have a value."""
+        """Number of rows that have a value."""
         return len(self.values)
 
     @cached_property
     def distinct(self) -> int:
-        """Different values, in any case."""
+        """Number of different values, without regard to case."""
         return self.values.str.to_lowercase().n_unique()
 
     @cached_property
@@ -39,7 +39,7 @@ class ColumnProfile:
 
     @cached_property
     def longest(self) -> int:
-        """Longest value in characters."""
+        """Length of the longest value in characters."""
         longest = self.values.str.len_chars().max()
         return longest if isinstance(longest, int) else 0
 
@@ -73,7 +73,7 @@ class ColumnProfile:
 
     @property
     def named_id(self) -> bool:
-        """Return True if the name ends like that of an identifier."""
+        """Return True if the name ends like the name of an identifier."""
         return is_id(self.name)
 
     def _share(self, pattern: str) -> float:
@@ -82,7 +82,7 @@ class ColumnProfile:
 
 
 def profiles_of(frame: pl.DataFrame) -> list[ColumnProfile]:
-    """Return the profile of each column of text that has a value at all, in order. Pure."""
+    """Return the profile of each text column that has at least one value, in the order of the columns. Pure."""
     found = []
     for name in frame.columns:
         values = frame[name].str.strip_chars().drop_nulls()

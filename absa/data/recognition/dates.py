@@ -9,11 +9,11 @@ import polars as pl
 
 from absa.data.files.times import other_times, times
 
-LEAST_SHARE: Final = 0.8  # of a column's values that are dates
+LEAST_SHARE: Final = 0.8  # share of a column's values that must be dates
 _MOST_VALUES: Final = 5_000
-_FIRST_VALUES: Final = 50  # rule most forms out
+_FIRST_VALUES: Final = 50  # enough to rule out most forms
 _DATE_LIKE: Final = r"^\D{0,12}\d{1,4}[-/., ]+\w{1,9}[-/., ]+\d{1,4}\b|^[A-Za-z]{3,9} \d{1,2},? \d{4}\b|^\d{8}$"
-_SHORT_YEAR: Final = r"^\d{1,2}[-/.](?:\d{1,2}|[A-Za-z]{3})[-/.]\d{2}\b"  # 1.2.3 is a version
+_SHORT_YEAR: Final = r"^\d{1,2}[-/.](?:\d{1,2}|[A-Za-z]{3})[-/.]\d{2}\b"  # 1.2.3 is a version number
 _YEARS: Final = (1970, 2100)
 _DAYS: Final = (
     "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%d/%m",
@@ -30,9 +30,9 @@ class DateForm:
     """Form of a column of dates.
 
     Attributes:
-        form: codes of `strptime`; None for ISO 8601 and its relatives, year first.
-        share: of the values that it reads, 0 to 1.
-        ambiguous: every value is a date with day and month exchanged too.
+        form: codes of `strptime`; None for ISO 8601 and similar forms with the year first.
+        share: share of the values that have the form, 0 to 1.
+        ambiguous: True if every value is also a date with day and month exchanged.
         first: earliest time.
         last: latest time.
     """
@@ -53,10 +53,10 @@ class DateForm:
 
 
 def find_date_form(values: pl.Series) -> DateForm | None:
-    """Return the form that reads most of a column's values (text, no nulls); None if they are not dates. Pure.
+    """Return the form that most of a column's values (text, no nulls) have; None if they are not dates. Pure.
 
-    Between forms that read equally many values, the one with the day first wins; with AM and PM the one with the month
-    first.
+    If several forms fit equally many values, a form with the day first is preferred; with AM and PM a form with the
+    month first.
     """
     if values.is_empty():
         return None
@@ -85,7 +85,7 @@ def _forms() -> Iterator[str]:
 
 
 def _read(values: pl.Series, form: str | None) -> pl.Series:
-    """Return the times of values, null where a value has another form or a year outside of 1970 to 2100."""
+    """Return the times of values; null if a value has another form or a year outside of 1970 to 2100."""
     column = pl.col("value")
     if form is None:
         read = pl.coalesce(times(column), other_times(column))

@@ -1,4 +1,4 @@
-"""Sample of a file whose columns are not known yet: its first rows, every column text."""
+"""Sample of a file whose columns are not known yet: its first rows, every column as text."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -18,23 +18,23 @@ from absa.errors import InvalidDataError
 SAMPLE_ROWS: Final = 50_000
 _ROLES: Final[tuple[Role, ...]] = ("text", "label", "aspect")
 _ALIKE: Final = 0.7
-_COPY: Final = "\0"  # ends the name of a second column of one name; headers hold none
+_COPY: Final = "\0"  # ends the name of a second column of the same name; headers never contain it
 _BLOCK_BYTES: Final = 4 << 20
 
 
 class FileSample(NamedTuple):
-    """First rows of a file, and whether it has more."""
+    """First rows of a file; `more` is True if the file has further rows."""
 
     rows: pl.DataFrame
     more: bool
 
 
 def read_sample(path: Path, rows: int = SAMPLE_ROWS) -> FileSample:
-    """Return the first rows of a CSV, TSV, JSONL or Parquet file that can be read. Columns of one name are left out.
+    """Return the first readable rows of a CSV, TSV, JSONL or Parquet file. Columns of the same name are left out.
 
     Raises:
         InvalidDataError: the file is missing, empty, a workbook, not UTF-8, or not of the format of its ending; or two
-            columns have one name that texts, labels or aspects have.
+            columns have the same name, and it is a usual name of texts, labels or aspects.
     """
     kind = kind_of(str(path))
     try:
@@ -54,7 +54,7 @@ def read_sample(path: Path, rows: int = SAMPLE_ROWS) -> FileSample:
 
 
 def _single(columns: Sequence[str], name: str) -> list[str]:
-    """Return the columns whose names are unique in any case."""
+    """Return the columns whose names are unique without regard to case."""
     names = [folded(column.rstrip(_COPY)) for column in columns]
     doubled = [each for each in dict.fromkeys(names) if names.count(each) > 1]
     for each in doubled:
@@ -66,7 +66,7 @@ def _single(columns: Sequence[str], name: str) -> list[str]:
 def _delimited(file: IO[bytes], name: str, rows: int) -> pl.DataFrame:
     layouts = header_layouts(file, name)
     frames = [_records(file, layout, rows) for layout in layouts]
-    # few rows have as many commas in their texts as the header has: the delimiter with most readable cells is right
+    # rows rarely have as many commas in their texts as the header: the delimiter with the most readable cells is right
     return max(frames, key=lambda frame: frame.height * (frame.width - 1))
 
 

@@ -1,4 +1,4 @@
-"""Labels by the values of a column: one per value, in any case, or the sentiments."""
+"""Labels from the values of a column: one per value, without regard to case, or the sentiments."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _ANSWERS: Final = frozenset(
 )
 _NUMBERS: Final = frozenset({"-1", "0", "1", "+1"})
 _RARE_ROWS: Final = 3
-_RARE_FROM: Final = 200  # rows of a file in which a value of fewer rows may be a slip
+_RARE_FROM: Final = 200  # rows of a file; in such a file, a value of few rows may be an error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +29,10 @@ class LabelValues:
     """Labels of a column.
 
     Attributes:
-        labels: in the order of the scores.
-        values: label of each value that is not a label's name itself.
-        rows: of each label.
-        rare: values that are left out, because few rows have them.
+        labels: names of the labels in the order of the scores.
+        values: label of each value that is not the name of a label.
+        rows: number of rows of each label.
+        rare: values that are left out because few rows have them.
     """
 
     labels: tuple[str, ...]
@@ -42,20 +42,20 @@ class LabelValues:
 
     @property
     def are_sentiments(self) -> bool:
-        """Return True for negative, neutral and positive."""
+        """Return True if the labels are negative, neutral and positive."""
         return self.labels == ABSA.labels
 
     @property
     def are_answers(self) -> bool:
-        """Return True for no and yes."""
+        """Return True if the labels are no and yes."""
         return len(self.labels) == 2 and _ANSWERS.issuperset(map(plain, self.labels))
 
 
 def find_labels(values: pl.Series) -> LabelValues | None:
-    """Return the labels of a column's values (text, no nulls), None if they are not labels. Pure.
+    """Return the labels of a column's values (text, no nulls); None if the values are not labels. Pure.
 
-    Values that differ in case and white space alone are one label, named as most rows write it. Three values that mean
-    negative, neutral and positive in some language are those labels.
+    Values that differ only in case and white space are one label, with the spelling of most rows. Three values that
+    mean negative, neutral and positive in one of the known languages become these three labels.
     """
     counts: dict[str, dict[str, int]] = {}
     for written, rows in values.str.strip_chars().value_counts(sort=True).iter_rows():
@@ -79,7 +79,7 @@ def find_labels(values: pl.Series) -> LabelValues | None:
         folded: " ".join(max(group, key=group.__getitem__).split()) for folded, group in counts.items()
     }
     if not sentiments and all(_is_whole(folded) for folded in counts):
-        names = {folded: folded for folded in counts}  # 1.0 is 1
+        names = {folded: folded for folded in counts}  # 1.0 becomes 1
     labels = ABSA.labels if sentiments else tuple(sorted(names.values(), key=_order))
     rows = dict.fromkeys(labels, 0)
     mapped: dict[str, str] = {}

@@ -19,13 +19,13 @@ from absa.errors import InvalidDataError
 from absa.inference.aspect_span import has_aspect
 from absa.task import ABSA, MAX_LABELS, InputForm, TaskSpec, listed
 
-SPAN_SHARE: Final = 0.95  # of phrases in their texts: from it on they are aspects, below topics
-_LIKELY_SPANS: Final = 0.8  # in a column whose name gives no hint
+SPAN_SHARE: Final = 0.95  # share of phrases that are in their texts: from it on they are aspects, below it topics
+_LIKELY_SPANS: Final = 0.8  # for a column whose name gives no hint
 _SPAN_ROWS: Final = 5_000
 _HEAD: Final = 0.7  # score of a name whose main word fits a role
 _SOME: Final = 0.5
-_FEWEST_ROWS: Final = 20  # with as many or fewer, labels need not repeat
-_REPEATED: Final = 1.5  # rows of a value of a column of units, on average
+_FEWEST_ROWS: Final = 20  # with at most so many rows, labels need not repeat
+_REPEATED: Final = 1.5  # mean number of rows per value in a column of units
 _MOST_UNREAD_DATES: Final = 0.05
 _SEGMENTS: Final = 50
 _SEGMENT_CHARACTERS: Final = 60
@@ -40,13 +40,13 @@ class Recognition:
     """Task and form of a file.
 
     Attributes:
-        file: its name.
-        task: what is classified.
+        file: name of the file.
+        task: recognised task.
         columns: column of the file by key of section [data].
-        values: label of each value that is not a label's name itself.
+        values: label of each value that is not the name of a label.
         time_format: form of observed_at; None for ISO 8601.
-        sentences: what was recognised, by key.
-        unused: columns that have no role.
+        sentences: sentences about the recognised parts, by key.
+        unused: columns without a role.
     """
 
     file: str
@@ -59,13 +59,13 @@ class Recognition:
 
     @cached_property
     def mapping(self) -> DataMapping:
-        """Mapping that ingest reads from the sections."""
+        """Mapping that results from the sections."""
         return data_mapping(tomllib.loads(self.sections()))
 
     def sections(self, path: str | None = None) -> str:
-        """Return sections [task] and [data] of evergreen.toml; the default task needs no section.
+        """Return the sections [task] and [data] of evergreen.toml; the default task needs no section [task].
 
-        `path` names the file for a first training.
+        `path` is the file of a first training; None: no file.
         """
         lines = [f"# `evergreen init` recognised this in {self.file}; labels may be appended, in this order they stay."]
         if not self.task.is_default:
@@ -91,7 +91,7 @@ class Recognition:
         return "\n".join(lines) + "\n"
 
     def preview(self, frame: pl.DataFrame) -> list[str]:
-        """Return the first five rows that have a text and a label, as they are read."""
+        """Return lines with the first five rows that have a text and a label, as ingest will read them."""
         label = self.columns["label"]
         read = frame.select(pl.col(name).str.strip_chars() for name in self.columns.values())
         whole = read.filter(pl.all_horizontal((pl.col(self.columns[key]) != "") for key in ("text", "label")))
@@ -111,13 +111,13 @@ class Recognition:
 
 
 def recognise(frame: pl.DataFrame, file: str, *, name: str, known: TaskSpec | None = None) -> Recognition:
-    """Return the task and the form of a file by its rows. Pure.
+    """Return the task and the form of a file, recognised from its rows. Pure.
 
     Args:
-        frame: rows, every column text; a sample does if it has all labels.
+        frame: rows, every column as text; a sample is enough if it has all labels.
         file: name of the file, for messages.
-        name: of the task, if it is not the default one, in any characters.
-        known: task of the home; labels of the file that it lacks are appended to its own. None for a new home.
+        name: name of the task if it is not the default task; any characters are accepted.
+        known: task of the home; its labels come first, and new labels of the file are appended. None for a new home.
 
     Raises:
         InvalidDataError: no column looks like texts or like labels; the message names the columns.
@@ -161,7 +161,7 @@ _BY_HAND: Final = f"Name them in section [data] of {CONFIGURATION_FILE} (docs/ho
 
 
 def task_name(file: str) -> str:
-    """Return the name of a task by that of its file: lower-case letters, digits, - and _."""
+    """Return a name of a task from the name of its file: lower-case letters, digits, - and _."""
     stem = file.rsplit("/", 1)[-1].rsplit("\\", 1)[-1].split(".", maxsplit=1)[0]
     return re.sub(r"[^a-z0-9_-]+", "_", stem.casefold()).strip("_-")[:63] or "task"
 
@@ -198,7 +198,7 @@ def _label(profiles: Sequence[ColumnProfile]) -> ColumnProfile | None:
 def _phrase(
     frame: pl.DataFrame, text: ColumnProfile, profiles: Sequence[ColumnProfile]
 ) -> tuple[ColumnProfile | None, float]:
-    """Return the column of aspects or topics and the share of them that is in their texts; None where there is none."""
+    """Return the column of aspects or topics, or None, and the share of phrases that are in their texts."""
     possible = [p for p in profiles if p.numeric < _SOME and p.codes < _SOME and p.characters < text.characters]
     named = [profile for profile in possible if profile.score("aspect") >= _HEAD]
     if named:
@@ -212,7 +212,7 @@ def _phrase(
 
 
 def _span_share(frame: pl.DataFrame, text: str, phrase: str) -> float:
-    """Return the share of phrases that are in their texts, of rows that have both."""
+    """Return the share of phrases that are in their texts, over rows that have both."""
     both = frame.select(text=pl.col(text).str.strip_chars(), phrase=pl.col(phrase).str.strip_chars())
     both = both.filter((pl.col("text") != "") & (pl.col("phrase") != "")).head(_SPAN_ROWS)
     if both.is_empty():
@@ -242,7 +242,7 @@ def _segment(profiles: Sequence[ColumnProfile]) -> ColumnProfile | None:
 
 
 def _codes_of_ours(labels: LabelValues) -> LabelValues:
-    """Read 0, 1 and 2 beside aspects as the default task's own codes."""
+    """Return the labels with 0, 1 and 2, in a file with aspects, as codes of the default task."""
     if not {"2"} <= set(labels.labels) <= set(_DEFAULT_CODES):
         return labels
     rows = {label: labels.rows.get(code, 0) for label, code in zip(ABSA.labels, _DEFAULT_CODES, strict=True)}
@@ -298,7 +298,7 @@ def _cut(text: str) -> str:
 
 
 def recognised_lines(recognition: Recognition) -> Iterator[str]:
-    """Yield what was recognised, one line per key, for the user."""
+    """Yield one line per recognised key, for the user."""
     task = recognition.task
     yield f"task {task.name}: {task.input}; labels {', '.join(task.labels[:_NAMED])}; f1 is the {task.metric}"
     for key, sentence in recognition.sentences.items():

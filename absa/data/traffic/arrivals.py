@@ -1,7 +1,7 @@
-"""Arrivals of a population's requests: time, unit, topic and mood of each. Seeded, hour by hour.
+"""Arrivals of a population's requests: time, unit, topic and mood of each request. Seeded, hour by hour.
 
-Every hour has a generator of its own, so any period can be drawn without those before it. Sessions that start within
-an hour end within an hour of their start.
+Every hour has its own random generator, so any period can be drawn without the periods before it. A session ends within
+an hour of its start.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,8 +19,8 @@ _Ints = npt.NDArray[np.int64]
 
 _HOUR_S: Final = 3_600.0
 _DAY_S: Final = 86_400.0
-_EVENT_UNITS: Final = 10**12  # units of events, a million numbers each; above those of users and of single requests
-_SINGLE_UNITS: Final = 10**9  # units of requests without users, a million numbers per hour
+_EVENT_UNITS: Final = 10**12  # first unit of events, a million numbers per event; above all other units
+_SINGLE_UNITS: Final = 10**9  # first unit of requests without users, a million numbers per hour
 _A_MILLION: Final = 10**6
 _VOLUME_PEAK_H: Final = 15.0
 _NEGATIVE_PEAK_H: Final = 21.0
@@ -30,10 +30,10 @@ _NEGATIVE_PEAK_H: Final = 21.0
 class Arrivals:
     """Requests in the order of time, arrays of shape (n,).
 
-    `at_s` counts from a Monday, 00:00. `unit` is a number, equal for a user's requests; `session` is equal for the
-    requests of one session. `topic` indexes the population's topics. `taste`, 0 to 1, is the place of the row that is
-    asked about among the topic's rows. `negative_shift` is added to the share of negative rows, in points. `event` is
-    the index of an onboarding or flood, -1 for ordinary traffic.
+    `at_s` counts seconds from a Monday, 00:00. `unit` is a number, equal for all requests of a user; `session` is equal
+    for the requests of one session. `topic` is an index of the population's topics. `taste`, 0 to 1, is the relative
+    position of the request's row among the rows of the topic. `negative_shift` is added to the share of negative rows
+    (0.04: four points). `event` is the index of an onboarding or flood, -1 for ordinary traffic.
     """
 
     at_s: _Floats
@@ -78,8 +78,8 @@ class Simulation:
 
     Args:
         population: users and their habits.
-        topic_shares: the natural share of each topic; they sum to 1.
-        seed: of the users and of each hour.
+        topic_shares: natural share of each topic; the shares sum to 1.
+        seed: seed of the users and of each hour.
     """
 
     def __init__(self, population: Population, topic_shares: Sequence[float] = (1.0,), *, seed: int = 0) -> None:
@@ -101,12 +101,12 @@ class Simulation:
         return found.take((found.at_s >= start_s) & (found.at_s < end_s))
 
     def __iter__(self) -> Iterator[Arrivals]:
-        """Yield the requests hour by hour, without end."""
+        """Yield the requests of one hour after another, endlessly."""
         for hour in numbers():
             yield self.between(hour * _HOUR_S, (hour + 1) * _HOUR_S)
 
     def _hour(self, hour: int) -> Arrivals:
-        """Return the requests of the sessions that start in an hour, with those of events."""
+        """Return the requests of the sessions that start in an hour, and of the events in it."""
         parts = [self._ordinary(hour, np.random.default_rng([self._seed, 0, hour]))]
         for number, event in enumerate(self.population.events):
             rng = np.random.default_rng([self._seed, 1, number, hour])
@@ -167,7 +167,7 @@ class Simulation:
         )
 
     def _starts(self, hour: int, requests: float, rng: np.random.Generator) -> _Floats:
-        """Return when the sessions of an hour start."""
+        """Return the start times of an hour's sessions."""
         sessions = self.population.sessions
         n = rng.poisson(requests / (sessions.mean_requests if sessions else 1.0))
         return (hour + rng.random(n)) * _HOUR_S
@@ -209,7 +209,7 @@ class Simulation:
         )
 
     def _members_on(self, day: int) -> _Members:
-        """Return the users who have joined by the end of a day, also users who have left."""
+        """Return the users who have joined by the end of a day, including users who have left."""
         users, growth = self.population.users, self.population.growth
         assert users is not None
         if self._members is not None and (growth is None or day <= self._members_to_day):
@@ -222,7 +222,7 @@ class Simulation:
             expected = users.count * (1.0 + net) ** max(joined, 0) * (growth.joining_a_day if growth else 0.0)
             parts.append(self._newcomers(users.count if joined < 0 else rng.poisson(expected), joined, rng))
         everyone = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(_Members)}
-        first = slice(0, users.count)  # the mean over the first users is 1 and 0: habits do not move the totals
+        first = slice(0, users.count)  # the means over the first users are 1 and 0, so habits do not change the totals
         total = everyone["activity"][first].sum()
         everyone["mood"] -= (everyone["mood"] * everyone["activity"])[first].sum() / total
         everyone["activity"] /= total
@@ -236,7 +236,7 @@ class Simulation:
         stay_s = np.full(n, np.inf)
         if growth is not None and growth.leaving_a_day > 0:
             stay_s = rng.exponential(_DAY_S / growth.leaving_a_day, n)
-        # each topic gets a fixed part: drawn at random, the topics of few users would miss their shares
+        # each topic gets a fixed part, because random topics of few users would miss the shares
         topic = np.searchsorted(np.cumsum(self._shares), (rng.permutation(n) + rng.random()) / max(n, 1))
         return _Members(
             activity=rng.lognormal(0.0, users.activity_spread, n),

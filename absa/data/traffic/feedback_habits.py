@@ -14,7 +14,7 @@ from absa.task import N_LABELS
 class CustomerSaid:
     """Feedback of one customer on one answer.
 
-    `label` is None where the customer is silent whatever the answer; `only_if_wrong`: a right answer gets no feedback.
+    `label` is None if the customer gives no feedback. If `only_if_wrong` is True, a right answer gets no feedback.
     `delay_s` counts from the answer.
     """
 
@@ -25,10 +25,10 @@ class CustomerSaid:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ToldLabels:
-    """Labels that come back on n answers.
+    """Labels that n answers get.
 
-    `labels` (n,) are the customers', -1 where there is none, and arrive `delay_s` (n,) after the answer. `audited` (n,)
-    rows are labelled by an audit, right, with the known chance `audit_share`.
+    `labels` (n,) are from customers, -1 for an answer without feedback, and arrive `delay_s` (n,) after the answer.
+    `audited` (n,) marks answers that an audit labels, always rightly, with the known chance `audit_share`.
     """
 
     labels: npt.NDArray[np.int64]
@@ -42,10 +42,10 @@ class FeedbackHabits:
 
     Args:
         answer_rate_right: share of right answers that get feedback.
-        answer_rate_wrong: share of wrong answers that get feedback, at least that of right ones; by default equal.
+        answer_rate_wrong: share of wrong answers that get feedback, at least `answer_rate_right`; by default equal.
         delay_mean_s: mean time from the answer to its feedback, in seconds.
-        delay_spread: sigma of lognormal delays of that mean (2: a median of an eighth of the mean and a tail of many
-            times it); 0 gives exponential delays.
+        delay_spread: sigma of lognormal delays with this mean (2: the median is about an eighth of the mean, and few
+            delays are many times the mean); 0: exponential delays.
         error_rate: share of the feedback whose label is not the true one.
         audit_share: share of all answers, drawn at random, that an audit labels.
     """
@@ -77,7 +77,7 @@ class FeedbackHabits:
         return self.answer_rate_right if self.answer_rate_wrong is None else self.answer_rate_wrong
 
     def say(self, truth: int, random_: random.Random, *, n_labels: int = N_LABELS) -> CustomerSaid:
-        """Return one customer's feedback, before the answer is known; `truth` is the true label."""
+        """Return the feedback of one customer before the answer is known; `truth` is the true label."""
         chances = [random_.random() for _ in range(4)]
         delay_s = 0.0
         if self.delay_mean_s and not self.delay_spread:
@@ -99,7 +99,7 @@ class FeedbackHabits:
         *,
         n_labels: int = N_LABELS,
     ) -> ToldLabels:
-        """Return the labels that come back on answers (n,) whose true labels (n,) are known."""
+        """Return the labels that answers (n,) with known true labels (n,) get."""
         n = len(truth)
         rate = np.where(answers == truth, self.answer_rate_right, self.rate_wrong)
         wrong = rng.random(n) < self.error_rate
@@ -123,4 +123,4 @@ class FeedbackHabits:
 LATE_AND_BIASED: Final = FeedbackHabits(
     answer_rate_right=0.05, answer_rate_wrong=0.15, delay_mean_s=86_400.0, delay_spread=2.0, audit_share=0.02
 )
-"""Feedback from minutes to weeks (median three hours, one in a hundred after two weeks), mostly of unhappy users."""
+"""Feedback after minutes to weeks (median three hours, one in a hundred after two weeks), mostly on wrong answers."""

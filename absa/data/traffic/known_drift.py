@@ -39,18 +39,18 @@ NEW_VOCABULARY: Final[Swaps] = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drift:
-    """Drift: changes, their size at full strength, their start. Shares are 0 to 1; parts combine; none by default.
+    """Drift: changes, their size at full strength, and their start. Shares are 0 to 1. By default nothing changes.
 
     Args:
         new_area_share: share of the requests that come from the new area's rows.
         vocabulary_share: share of the requests in which the swaps of `vocabulary` are made, outside the aspect.
-        class_shares: the mix of labels, in their order, that true labels move to (before a concept change).
-        concept_share: share of the aspects whose first and last label swap places, chosen by hash, the same for ever;
-            in plain text the share of the labels whose texts are renamed to the next label.
-        concept_aspects: these aspects as well, whatever the share.
+        class_shares: share of each label that the true labels move to, in label order (before a concept change).
+        concept_share: share of the aspects, chosen by a fixed hash, whose first and last label are exchanged; for plain
+            text, share of the labels that become the next label.
+        concept_aspects: aspects whose labels are exchanged in addition to `concept_share`.
         noise_share: share of the requests that are typed carelessly: four typos per hundred characters, case lost.
         starts_at: number of the request at which the drift starts.
-        ramp: number of requests over which it grows from nothing to full strength.
+        ramp: number of requests over which the drift grows from nothing to full strength.
     """
 
     new_area_share: float = 0.0
@@ -73,13 +73,13 @@ class Drift:
             raise ValueError(f"starts_at and ramp: expected 0 requests or more, got {self.starts_at} and {self.ramp}")
 
     def strength(self, number: int) -> float:
-        """Return the active share of the drift at a request, 0 to 1."""
+        """Return the share of the drift that is active at a request, 0 to 1."""
         if number < self.starts_at:
             return 0.0
         return 1.0 if self.ramp == 0 else min(1.0, (number - self.starts_at) / self.ramp)
 
     def flips(self, aspect: str) -> bool:
-        """Return True if the active concept change changes the labels of an aspect, or a label of plain text."""
+        """Return True if the concept change affects an aspect, or a label of plain text."""
         known = normalise(aspect)
         if known in {normalise(named) for named in self.concept_aspects}:
             return True
@@ -90,10 +90,10 @@ KINDS: Final = ("new-area", "vocabulary", "class-shift", "concept", "noise")
 
 
 def drift_of(kind: str, strength: float = 0.5, *, starts_at: int = 0, ramp: int = 0, n_labels: int = 3) -> Drift | None:
-    """Return a drift by its name: one of `KINDS`, several joined by "+", or "none".
+    """Return the drift of a name: one of `KINDS`, several joined by "+", or "none".
 
     Raises:
-        ValueError: another name.
+        ValueError: the name is unknown.
     """
     if kind == "none":
         return None

@@ -1,4 +1,4 @@
-"""Wording of simulated texts: joins, mild variations, typos and swapped words that leave the aspect alone."""
+"""Wording of simulated texts: joins, mild variations, typos and swapped words that do not change the aspect."""
 
 import random
 from collections.abc import Sequence
@@ -28,13 +28,13 @@ _GREETINGS: Final = (
     "Just writing to say:",
 )
 _CLOSINGS: Final = ("Thanks", "thx", "Cheers", "Best, M.", "Kind regards", "tia", "Greetings from Utrecht", "- Sam")
-_EMOJI: Final = ("📱", "🗒️", "👀", "🤷", "✍️", "📌", "💬", "🖥️")  # none with an opinion
+_EMOJI: Final = ("📱", "🗒️", "👀", "🤷", "✍️", "📌", "💬", "🖥️")  # none expresses an opinion
 _KEYBOARD: Final = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _KEY_NEIGHBOURS: Final = {a: b for row in _KEYBOARD for a, b in zip(row, row[1:] + row[-2], strict=True)}
 
 
 def joined_text(text: str, aspect: str, others: Sequence[LabelledRow], random_: random.Random) -> str:
-    """Return the text joined with that of another row, which does not name the aspect."""
+    """Return the text joined with the text of another row that does not name the aspect."""
     for _ in range(10):
         other = random_.choice(others).text
         if not has_aspect(other, aspect) and other not in text:
@@ -46,7 +46,7 @@ def joined_text(text: str, aspect: str, others: Sequence[LabelledRow], random_: 
 
 
 def varied_text(text: str, aspect: str | None, random_: random.Random) -> str:
-    """Return the text with one mild change that leaves the aspect and the opinion on it alone."""
+    """Return the text with one mild change that affects neither the aspect nor the opinion on it."""
     pick = random_.random()
     if pick < 0.4:
         return _typo(text, aspect, random_)
@@ -60,12 +60,12 @@ def varied_text(text: str, aspect: str | None, random_: random.Random) -> str:
 
 
 def _outside(text: str, aspect: str | None) -> tuple[str, str, str]:
-    """Return the text before the aspect, the aspect as the text has it, and the text after it."""
+    """Return the text before the aspect, the aspect as written in the text, and the text after it."""
     if aspect is None:
         return text, "", ""
     span = find_aspect(text, aspect)
     if span is None:
-        return "", text, ""  # the aspect's place is unknown: leave the whole text alone
+        return "", text, ""  # the place of the aspect is unknown: change nothing
     return text[: span.start], text[span.start : span.end], text[span.end :]
 
 
@@ -95,14 +95,14 @@ def _typo(text: str, aspect: str | None, random_: random.Random) -> str:
 
 
 def noisy_text(text: str, aspect: str | None, random_: random.Random) -> str:
-    """Return the text typed carelessly: four typos per hundred characters, and lower case in every other text."""
+    """Return a carelessly typed text: four typos per hundred characters, and lower case in every other text."""
     for _ in range(max(1, round(len(text) * 0.04))):
         text = _typo(text, aspect, random_)
     return text.lower() if random_.random() < 0.5 else text
 
 
 def swapped_text(text: str, aspect: str | None, swaps: Swaps) -> str:
-    """Return the text with every swap made, in whole words outside the aspect."""
+    """Return the text with all swaps, which replace whole words outside the aspect."""
     if not swaps:
         return text
     new = dict(swaps)

@@ -1,12 +1,12 @@
 """Simulated customers: an endless seeded stream of requests whose drift and delayed feedback are known exactly.
 
-Texts come from a pool of hand-written rows, or of a user's held-back rows. A request uses one row as it was written the
-first time, later with a mild variation, or joined with a second row of the same segment. The label stays known, because
-only the first row names the aspect. No text is served twice, and a text whose near-duplicate key the caller has named
-(the ingested ones) is never served.
+Texts come from a pool of hand-written rows, or of a user's held-back rows. The first request of a row uses the row as
+written. Later requests use a mild variation, or join the row with a second row of the same segment. The label stays
+known, because only the first row names the aspect. No text is sent twice. A text with a near-duplicate key in `avoid`,
+such as an ingested text, is never sent.
 
-Without drift the stream is stationary unless the population has cycles, growth or events: users return with topics of
-their own, rows of a topic and label are drawn uniformly, and the share of joined texts stays the same.
+Without drift the stream is stationary, unless the population has cycles, growth or events. Users return with their own
+topics, rows of a topic and label are drawn uniformly, and the share of joined texts is constant.
 """
 
 import random
@@ -30,12 +30,12 @@ _ATTEMPTS_A_LEVEL: Final = 25
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SimulatedRequest:
-    """Request of one customer and the feedback on its answer.
+    """Request of one customer, and the feedback on its answer.
 
-    `feedback_label` is None where the customer gives no feedback, and may be wrong; `feedback_only_if_wrong`: the
-    customer gives none on a right answer; `feedback_delay_s` counts from the answer. `number` counts from 0.
-    `drifted` names which parts of the drift took hold of this request. `at_s` is the simulated time, counted from a
-    Monday, 00:00; the sender is free to keep another pace.
+    `feedback_label` may be wrong; it is None if the customer gives no feedback. If `feedback_only_if_wrong` is True, a
+    right answer gets no feedback. `feedback_delay_s` counts from the answer. `number` counts from 0. `drifted` names
+    the parts of the drift that changed this request. `at_s` is the simulated time in seconds from a Monday, 00:00; the
+    sender may use another pace.
     """
 
     number: int
@@ -52,18 +52,19 @@ class SimulatedRequest:
 
 
 class PoolTraffic:
-    """The one traffic source: a pool, a new area's pool, accounts, drift and feedback.
+    """Source of simulated traffic: a pool, the pool of a new area, accounts, drift and feedback.
 
     Args:
-        pool: rows of the areas that are known.
+        pool: rows of the known areas.
         new_area: rows that `Drift.new_area_share` draws from.
         seed: equal seed, pools and calls give an equal stream.
         drift: active from the first request; `switch` changes it later.
         feedback: habits of the customers who give feedback.
-        avoid: side keys of texts that must not be served.
-        population: accounts and their habits; by default 300 return, with sessions. A topic is a segment of the pool.
-        composed_share: share of the requests that join two rows; none do where the label is not about an aspect.
-        task: what the rows are labelled for.
+        avoid: side keys of texts that must not be sent.
+        population: accounts and their habits; by default 300 accounts that return, with sessions. A topic is a segment
+            of the pool.
+        composed_share: share of the requests that join two rows; 0 if labels are not about aspects.
+        task: task of the rows.
 
     Raises:
         ValueError: the pool is empty, or the drift needs a new area that is missing, or has another number of labels.
@@ -93,7 +94,7 @@ class PoolTraffic:
         self._composed_share = composed_share if self._spans else 0.0
         self._served: set[int] = set()
         self._number = 0
-        # separate generators, so that other habits of feedback leave the requests as they were
+        # separate generators, so that a change of feedback habits does not change the requests
         self._rows, self._typing, self._told, self._drifting = (
             random.Random(f"{seed}/{name}") for name in ("rows", "typing", "feedback", "drift")
         )
@@ -109,10 +110,10 @@ class PoolTraffic:
         return self
 
     def switch(self, drift: Drift | None) -> None:
-        """Activate a drift from the next request on: its starts_at counts from there.
+        """Activate a drift from the next request on; its `starts_at` counts from this request.
 
         Raises:
-            ValueError: it needs a new area and the source has none.
+            ValueError: the drift needs a new area, and this source has none.
         """
         if drift is not None and drift.new_area_share > 0 and not self._new_area.rows:
             raise ValueError("the drift needs a new area, and this source has no rows of one")
@@ -174,10 +175,10 @@ class PoolTraffic:
         return self._task.n_labels - 1 - row.label if drift.flips(row.aspect) else row.label
 
     def _fresh_text(self, pool: RowPool, row: LabelledRow, joined: bool, swaps: Swaps, noisy: bool) -> tuple[str, bool]:
-        """Return an unseen text about a row's aspect, and True if a swap was made."""
+        """Return a text about a row's aspect that was not sent before, and True if a swap was made."""
         attempt = 0
         while True:
-            level = attempt // _ATTEMPTS_A_LEVEL  # the more was served already, the more is joined and varied
+            level = attempt // _ATTEMPTS_A_LEVEL  # after many attempts, texts are joined and varied more
             text = row.text
             for _ in range(int(joined) + level if self._spans else 0):
                 text = joined_text(text, str(row.aspect), pool.by_segment[row.segment], self._typing)
@@ -202,7 +203,7 @@ class PoolTraffic:
 
 @dataclass(frozen=True, slots=True)
 class _Visit:
-    """One request of the population; `flood` is the number of its flood, if it belongs to one."""
+    """One request of the population; `flood` is the number of its flood, or None."""
 
     at_s: float
     unit: int

@@ -1,7 +1,7 @@
-"""Population of simulated users: habits that make traffic dependent, each of which can be switched off.
+"""Population of simulated users: habits that make requests dependent. Each habit can be switched off.
 
-Time counts in seconds from a Monday, 00:00. Shares are 0 to 1. A population without any habit sends independent
-requests: every request has a unit of its own.
+Time counts in seconds from a Monday, 00:00. Shares are 0 to 1. A population without habits sends independent requests:
+every request has its own unit.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ class Users:
     """Users who return.
 
     Args:
-        count: users at the start.
-        activity_spread: sigma of their lognormal activity.
-        own_topic_share: share of a user's sessions that are about the user's own topic; the others are about any.
-        own_rows_share: share of a topic's rows that a user writes about; each user has a part of its own.
+        count: number of users at the start.
+        activity_spread: sigma of the users' lognormal activity.
+        own_topic_share: share of a user's sessions that are about the user's own topic; the rest are about any topic.
+        own_rows_share: share of a topic's rows that a user writes about; each user has its own rows.
         mood_spread: standard deviation of the users' negative shares around the mean.
     """
 
@@ -29,11 +29,11 @@ class Users:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sessions:
-    """Sessions: several requests of one user about one topic, with gaps of a minute.
+    """Sessions: several requests of one user about one topic.
 
     Args:
-        mean_requests: requests per session, geometric.
-        mean_gap_s: time between them, exponential.
+        mean_requests: mean number of requests per session, geometrically distributed.
+        mean_gap_s: mean time between requests in seconds, exponentially distributed.
     """
 
     mean_requests: float = 3.0
@@ -42,16 +42,16 @@ class Sessions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cycles:
-    """Rhythm of days and weeks. A swing of 0.5 is from half to one and a half times the mean.
+    """Rhythm of days and weeks. A swing of 0.5 varies a value between half and one and a half times its mean.
 
     Args:
         daily_volume: swing of the requests per hour; the peak is at 15:00.
-        daily_negative: swing of the negative share in points (0.04: four); the peak is at 21:00.
+        daily_negative: swing of the share of negative rows (0.04: four points); the peak is at 21:00.
         daily_topics: swing of each topic's share; the topics' peaks are spread over the day.
-        daily_users: swing of each user's activity around an hour of the user's own.
+        daily_users: swing of each user's activity, with a peak at the user's own hour.
         weekend_volume: factor of the requests on Saturdays and Sundays.
-        weekend_negative: points that the negative share moves by at weekends.
-        weekend_topics: share by which every second topic gains at weekends, and the others lose.
+        weekend_negative: change of the share of negative rows at weekends (0.04: four points).
+        weekend_topics: share by which every second topic grows at weekends; the rest shrink.
     """
 
     daily_volume: float = 0.5
@@ -73,7 +73,7 @@ class Growth:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Onboarding:
-    """One large customer that joins: `users` accounts about one topic, `requests_an_hour` after `ramp_s`."""
+    """Large customer that joins: `users` accounts with one topic, which reach `requests_an_hour` after `ramp_s`."""
 
     starts_s: float
     requests_an_hour: float
@@ -98,10 +98,10 @@ class Population:
     """Users and their habits; None switches a habit off.
 
     Args:
-        requests_an_hour: mean over a working day, at the start.
+        requests_an_hour: mean number of requests per hour over a working day, at the start.
         users: None: no user returns.
         sessions: None: single requests.
-        cycles: None: every hour is alike.
+        cycles: None: all hours are alike.
         growth: None: the users stay the same.
         events: onboardings and floods, numbered from 0 in this order.
     """

@@ -1,4 +1,4 @@
-"""Labelled rows that simulated customers draw from."""
+"""Labelled rows that simulated customers send."""
 
 import random
 from collections.abc import Sequence
@@ -26,22 +26,22 @@ def labelled_rows(frame: pl.DataFrame) -> list[LabelledRow]:
 
 
 def hold_back(frame: pl.DataFrame, share: float) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Split rows into those to ingest and those to hold back for traffic, by text: near-duplicates stay together.
+    """Split rows by text into rows to ingest and rows to hold back for traffic; near-duplicates stay together.
 
-    The choice is a hash of the text, independent of the sides of a snapshot: equal data, equal split.
+    A hash of the text decides. It is independent of the sides of a snapshot. Equal data give an equal split.
     """
     held = pl.Series([hold_back_point(text) < share for text in frame["text"].to_list()], dtype=pl.Boolean)
     return frame.filter(~held), frame.filter(held)
 
 
 def known_texts(frames: Sequence[pl.DataFrame]) -> frozenset[int]:
-    """Return the side keys of every text in some frames, for a stream to avoid."""
+    """Return the side keys of all texts in some frames, which a stream must not send."""
     return frozenset(side_key(text) for frame in frames for text in frame["text"].unique().to_list())
 
 
 @dataclass(slots=True)
 class RowPool:
-    """Rows to draw from: each as written once, in shuffled order, before any varied one repeats it."""
+    """Rows to draw from, in shuffled order: each row is drawn once before any row is drawn again."""
 
     rows: Sequence[LabelledRow]
     n_labels: int
@@ -56,12 +56,12 @@ class RowPool:
             self._by_label.setdefault((row.segment, row.label), []).append(row)
 
     def label_shares(self, segment: str | None) -> tuple[float, ...]:
-        """Return the natural mix of labels in a segment."""
+        """Return the natural share of each label in a segment."""
         counts = [len(self._by_label.get((segment, label), ())) for label in range(self.n_labels)]
         return tuple(count / sum(counts) for count in counts)
 
     def draw(self, random_: random.Random, segment: str | None, shares: Sequence[float]) -> LabelledRow:
-        """Return a row of a segment, with a label drawn by the shares; no row comes again before all have come."""
+        """Return a row of a segment, with a label drawn by the shares; no row repeats before all rows were drawn."""
         weights = [share if (segment, label) in self._by_label else 0.0 for label, share in enumerate(shares)]
         if not sum(weights):
             weights = list(self.label_shares(segment))
