@@ -47,7 +47,7 @@ class LabelValues:
 
     @property
     def are_answers(self) -> bool:
-        """Return True if the labels are no and yes."""
+        """Return True if the labels are "no" and "yes"."""
         return len(self.labels) == 2 and _ANSWERS.issuperset(map(plain, self.labels))
 
 

@@ -175,7 +175,7 @@ class PoolTraffic:
         return self._task.n_labels - 1 - row.label if drift.flips(row.aspect) else row.label
 
     def _fresh_text(self, pool: RowPool, row: LabelledRow, joined: bool, swaps: Swaps, noisy: bool) -> tuple[str, bool]:
-        """Return a text about a row's aspect that was not sent before, and True if a swap was made."""
+        """Return a text on the row's aspect that was not sent before, and True if a swap was made."""
         attempt = 0
         while True:
             level = attempt // _ATTEMPTS_A_LEVEL  # after many attempts, texts are joined and varied more
