@@ -1,4 +1,4 @@
-"""Evidence for the gate, from scores of candidate and champion on the same rows."""
+"""Evidence for the gate: comparison of candidate and champion from their scores of the same rows."""
 
 import time
 from collections.abc import Hashable, Sequence
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
 
 Mask = npt.NDArray[np.bool_]
 
-LENGTH_EDGES: Final = (8, 20)  # words: short, middle and long texts
+LENGTH_EDGES: Final = (8, 20)  # in words, between short, middle and long texts
 _LATENCY_ROWS: Final = 100
 _LEAST_ROWS: Final = 30
 _COLUMNS: Final = ("text", "aspect", "label", "segment", "source")
 
 
 class Scorer(Protocol):
-    """Scores (text, phrase) pairs: an engine, or one whose scores are remembered."""
+    """Scorer of (text, phrase) pairs: an engine, or an object that caches the scores of an engine."""
 
     def score(self, pairs: Sequence[ModelInput], /) -> Scores:
         """Return probabilities (n, labels) in the order of the pairs."""
 
 
 class LabelledRows:
-    """Labelled rows as columns, from a data frame with the example's columns or from examples."""
+    """Labelled rows as columns, made from a data frame with the columns of `Example` or from examples."""
 
     def __init__(self, examples: "pl.DataFrame | Sequence[Example]") -> None:
         if isinstance(examples, Sequence):
@@ -63,7 +63,7 @@ class LabelledRows:
 
     @property
     def pairs(self) -> list[ModelInput]:
-        """Rows that the engine scores."""
+        """(text, phrase) pairs of the rows, as the engine scores them."""
         return list(zip(self.texts, self.aspects, strict=True))
 
     def take(self, part: Mask) -> "LabelledRows":
@@ -96,30 +96,30 @@ def assess(
 ) -> GateEvidence:
     """Compare two models on the test side of the candidate's snapshot.
 
-    A champion with fewer labels is compared on the rows of the labels that it knows, in the F1 of those that are
-    evaluated; the new labels are measured apart.
+    A champion with fewer labels is compared only on rows whose label it has, in the F1 of those of its labels that are
+    evaluated. The new labels are measured separately.
 
     Args:
         candidate: scores (n, labels) in the order of the examples.
-        champion: the champion's scores, of all labels or of the first ones; None: there is no champion, and the most
-            frequent label is the opponent.
+        champion: scores of the champion, of all labels or of the first ones. None: there is no champion, and the
+            candidate is compared with the most frequent label.
         tf_idf: scores of the baseline of a first version.
         examples: rows with text, aspect, label (never None) and segment.
-        recent: True for rows observed since the champion's snapshot; the others are established.
+        recent: True for rows observed since the champion's snapshot; other rows are established.
         behaviours: the candidate's results of the behavioural cases.
         champion_behaviours: the champion's results of the same cases.
         own_tests: the candidate's results of the user's own tests.
         champion_own_tests: the champion's results of the same tests.
-        parity: int8 against fp32, as the training job measured it.
+        parity: agreement of int8 with fp32, measured by the training job.
         footprint: size, latency and memory of the candidate.
-        speed: rows per second of both.
+        speed: rows per second of candidate and champion.
         data: facts about the snapshot.
-        task: of the candidate.
-        resamples: of each bootstrap.
-        seed: of each bootstrap.
+        task: task of the candidate.
+        resamples: number of resamples of each bootstrap.
+        seed: seed of each bootstrap.
 
     Raises:
-        ValueError: no rows, or lengths that differ.
+        ValueError: there are no rows, or lengths differ.
     """
     rows = LabelledRows(examples)
     recent_rows = np.asarray(recent, dtype=np.bool_)
@@ -137,7 +137,7 @@ def assess(
     if new_labels:
         opponent = np.pad(opponent, ((0, 0), (0, task.n_labels - known)))
         common = rows.labels < known
-        if common.any():  # otherwise both are wrong about every row, and the gate finds no gain
+        if common.any():  # otherwise both are wrong about all rows, and the gate finds no gain
             rows, candidate, recent_rows = rows.take(common), candidate[common], recent_rows[common]
             opponent = opponent[common]
     of_known = _of_known(task, known)
@@ -186,18 +186,18 @@ def assess_engines(
 
     Args:
         candidate: the packaged model.
-        champion: the active one, or None.
+        champion: the active model, or None.
         tf_idf: the baseline of a first version.
         examples: see `assess`.
         recent: see `assess`.
         parity: see `assess`.
         data: see `assess`.
-        own_tests: the user's own.
-        behaviour_cases: cases of each behaviour.
+        own_tests: the user's own tests.
+        behaviour_cases: number of cases of each behaviour.
         footprint: see `assess`.
         speed: see `assess`.
         task: see `assess`.
-        seed: of the bootstraps and of the behavioural cases.
+        seed: seed of the bootstraps and of the behavioural cases.
     """
     pairs = LabelledRows(examples).pairs
     suite = behaviours_of(task, pairs, cases=behaviour_cases, seed=seed)
@@ -232,7 +232,7 @@ def measure_footprint(engine: "Engine", pairs: Sequence[ModelInput]) -> Footprin
 
 
 class _Comparer:
-    """Compares two models on parts of the same rows. Both know the first `known` labels of the task."""
+    """Comparison of two models on parts of the same rows. Both models have the first `known` labels of the task."""
 
     def __init__(
         self, rows: LabelledRows, candidate: Scores, champion: Scores, task: TaskSpec, known: int, resamples: int,
@@ -260,14 +260,14 @@ class _Comparer:
         )
 
     def slices(self) -> tuple[SliceComparison, ...]:
-        """Compare on every segment, length of text and of phrase, and label; slices of under 30 rows are left out."""
+        """Compare per segment, length of text, length of phrase, and label; slices of under 30 rows are left out."""
         parts = [
             (name, part) for name, part in _slices(self._rows, self._task) if _LEAST_ROWS <= part.sum() < len(part)
         ]
         return (*(self._slice(name, part) for name, part in parts), *self._labels())
 
     def without_each_source(self, recent: Mask) -> tuple[SliceComparison, ...]:
-        """Compare on recent rows without those of each of several sources; rests of under 30 rows are left out."""
+        """Compare on recent rows without the rows of one source, per source; rests of under 30 rows are left out."""
         sources = np.array([source or "" for source in self._rows.sources], dtype=object)
         names = sorted(set(sources[recent]))
         rests = [(name, recent & (sources != name)) for name in names] if len(names) > 1 else []
@@ -308,7 +308,7 @@ class _Comparer:
 def _new_labels(
     rows: LabelledRows, candidate: Scores, task: TaskSpec, known: int
 ) -> tuple[tuple[NewLabel, ...], Metrics | None]:
-    """Measure the labels that the champion does not know, and the candidate on all rows; nothing where it knows all."""
+    """Measure labels that the champion lacks, and the candidate on all rows; empty and None if it lacks none."""
     if known == task.n_labels:
         return (), None
     whole = evaluate(rows.labels, candidate, task)
@@ -321,7 +321,7 @@ def _new_labels(
 
 
 def _of_known(task: TaskSpec, known: int) -> TaskSpec:
-    """Return the task with the evaluated labels that both versions know; all known ones where none is evaluated."""
+    """Return the task with the evaluated labels that both versions have; if there are none, with all common labels."""
     if known == task.n_labels:
         return task
     labels = task.labels[:known]
@@ -348,6 +348,6 @@ def _slices(rows: LabelledRows, task: TaskSpec) -> list[tuple[str, Mask]]:
 
 
 def _majority(labels: npt.NDArray[np.int64], n_labels: int) -> Scores:
-    """Return the scores of the trivial baseline: for every row the shares of the labels."""
+    """Return the scores of the trivial baseline: the shares of the labels, for every row."""
     shares = np.bincount(labels, minlength=n_labels) / len(labels)
     return np.tile(shares.astype(np.float32), (len(labels), 1))

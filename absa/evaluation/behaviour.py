@@ -1,11 +1,12 @@
-"""Behaviours with their cases, and the suite of the default task: failure rates with counts.
+"""Behavioural tests: behaviours with their cases, and the suite of the default task.
 
-A sentiment model must show these behaviours whatever it was trained on; `invariance` has those of other tasks.
+A sentiment model must show these behaviours, independent of its training data. `invariance` has the behaviours of other
+tasks.
 
-After CheckList (Ribeiro et al. 2020, arXiv:2005.04118): minimum functionality (a plain case has one right answer),
-invariance (a change that means nothing changes no label) and direction (a change that means something moves the score
-the right way). Cases are drawn from templates with many fillers; equal seeds give equal cases, so two models can be
-compared case by case.
+The kinds are those of CheckList (Ribeiro et al. 2020, arXiv:2005.04118): minimum functionality (a plain case has one
+right answer), invariance (a change without meaning changes no label) and direction (a change with a meaning moves the
+score in the right direction). Cases are drawn from templates with many fillers. Equal seeds give equal cases, so two
+models can be compared case by case.
 """
 
 import random
@@ -24,7 +25,7 @@ Pair = tuple[str, str]
 Score = Callable[[Sequence[ModelInput]], npt.NDArray[np.float32]]
 Rule = Literal["labels", "same", "up", "down"]
 
-DIRECTION_TOLERANCE: Final = 0.05  # positive minus negative may move this far the wrong way
+DIRECTION_TOLERANCE: Final = 0.05  # positive minus negative may move so far in the wrong direction
 
 _NEG, _NEU, _POS = Label
 _ONLY: Final = {label: frozenset({label}) for label in Label}
@@ -34,10 +35,11 @@ _NOT_POS: Final = frozenset({_NEG, _NEU})
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One case of a behaviour: pairs that are scored, and what must hold of the answers.
+    """One case of a behaviour: pairs to score, and a rule for the answers.
 
-    `rule`: "labels", each pair's label is one of `expected`; "same", all pairs get the label of the first; "up" and
-    "down", of sentiments: the second pair's score (positive minus negative) is above or below the first's.
+    Values of `rule`: "labels": each pair's label is one of its `expected` labels. "same": all pairs get the label of
+    the first pair. "up" and "down", for sentiments: the score (positive minus negative) of the second pair is above or
+    below the score of the first.
     """
 
     pairs: tuple[ModelInput, ...]
@@ -45,7 +47,7 @@ class Case:
     expected: tuple[frozenset[Label], ...] = ()
 
     def fails(self, scores: npt.NDArray[np.float32]) -> bool:
-        """Return True where scores (pairs, labels) break the rule."""
+        """Return True if scores (pairs, labels) break the rule."""
         labels = scores.argmax(axis=1)
         if self.rule == "labels":
             return any(label not in allowed for label, allowed in zip(labels, self.expected, strict=True))
@@ -58,7 +60,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Behaviour:
-    """Name of a behaviour, its title in plain words, and its cases."""
+    """Behaviour: its name, its title in plain words, and its cases."""
 
     name: str
     title: str
@@ -67,7 +69,7 @@ class Behaviour:
 
 @dataclass(frozen=True, kw_only=True)
 class BehaviourResult:
-    """Failed cases of a behaviour, in the order in which they were drawn."""
+    """Result of a behaviour: True for each failed case, in the order in which cases were drawn."""
 
     name: str
     title: str
@@ -75,17 +77,17 @@ class BehaviourResult:
 
     @property
     def cases(self) -> int:
-        """Cases that were tried."""
+        """Number of cases."""
         return len(self.failed)
 
     @property
     def failures(self) -> int:
-        """Cases that failed."""
+        """Number of failed cases."""
         return sum(self.failed)
 
 
 def run_suite(score: Score, *, cases: int = 100, seed: int = 0) -> tuple[BehaviourResult, ...]:
-    """Try every behaviour of the default task: `sentiment_suite` on a scorer of (text, aspect) pairs."""
+    """Run `sentiment_suite`, the suite of the default task, on a scorer of (text, aspect) pairs."""
     return run_behaviours(score, sentiment_suite(cases=cases, seed=seed))
 
 
@@ -93,7 +95,7 @@ def sentiment_suite(*, cases: int = 100, seed: int = 0) -> tuple[Behaviour, ...]
     """Return the behaviours of the default task.
 
     Args:
-        cases: cases of each behaviour.
+        cases: number of cases of each behaviour.
         seed: equal seeds and counts give equal cases.
     """
     return tuple(
@@ -103,7 +105,7 @@ def sentiment_suite(*, cases: int = 100, seed: int = 0) -> tuple[Behaviour, ...]
 
 
 def run_behaviours(score: Score, suite: Sequence[Behaviour]) -> tuple[BehaviourResult, ...]:
-    """Try every case of a suite; the scorer is called once, unless there is no case."""
+    """Run all cases of a suite; the scorer is called once, or not at all without cases."""
     pairs = [pair for behaviour in suite for case in behaviour.cases for pair in case.pairs]
     if not pairs:
         return ()
@@ -124,7 +126,7 @@ def compare_behaviours(
     """Compare two models' results on equal cases.
 
     Raises:
-        ValueError: a behaviour was tried on other cases.
+        ValueError: the two models have results of different cases.
     """
     others = {each.name: each for each in champion or ()}
     compared = []
@@ -151,11 +153,11 @@ def compare_behaviours(
 
 
 def draw_cases(name: str, *, cases: int, seed: int = 0) -> tuple[Case, ...]:
-    """Cases of one behaviour, no two equal.
+    """Return different cases of one behaviour.
 
     Raises:
-        KeyError: no behaviour of that name.
-        ValueError: the templates do not give so many.
+        KeyError: there is no behaviour of this name.
+        ValueError: the templates give fewer cases.
     """
     rng = random.Random(f"{seed}:{name}")
     drawn: dict[Case, None] = {}
@@ -322,7 +324,7 @@ def _agent(rng: random.Random) -> Iterator[Case]:
 
 
 def _plain(rng: random.Random) -> tuple[str, str]:
-    """Return a sentence with a clear opinion, and its aspect."""
+    """Return a sentence with a clear opinion on an aspect, and the aspect."""
     aspect = rng.choice(_ASPECTS)
     word = rng.choice(_PRAISE + _BLAME)
     return (
@@ -338,7 +340,7 @@ def _plain(rng: random.Random) -> tuple[str, str]:
 
 
 def _same(change: Callable[[random.Random, str, str], tuple[str, str]]) -> Callable[[random.Random], Iterator[Case]]:
-    """Define an invariance: the change (rng, text, aspect) gives a text and aspect that mean the same."""
+    """Define an invariance: `change` (rng, text, aspect) returns a text and an aspect with the same meaning."""
 
     def cases(rng: random.Random) -> Iterator[Case]:
         while True:
@@ -358,7 +360,7 @@ def _change_punctuation(rng: random.Random, text: str, aspect: str) -> Pair:
 
 
 def _add_typo(rng: random.Random, text: str, aspect: str) -> Pair:
-    """Swap two letters in a word that carries neither the aspect nor the opinion."""
+    """Swap two letters in a word that is part of neither the aspect nor the opinion."""
     words = text.split()
     carriers = [
         index
@@ -399,7 +401,7 @@ def _number(rng: random.Random) -> Iterator[Case]:
 
 
 def _added(words: Sequence[str], rule: Rule) -> Callable[[random.Random], Iterator[Case]]:
-    """Define a direction: an opinion on the aspect is added to a sentence that has none."""
+    """Define a direction: an opinion on the aspect is added to a neutral sentence."""
 
     def cases(rng: random.Random) -> Iterator[Case]:
         while True:

@@ -1,7 +1,7 @@
-"""Confusion counts, and the F1 that they give, by numpy alone.
+"""Confusion counts, and F1 from them, with numpy alone.
 
-The trainer runs where there is no scikit-learn, and a bootstrap needs the F1 of thousands of tables at once, which
-scikit-learn measures one pair of label lists at a time, over 100 times slower. A test holds both equal.
+The trainer has to run without scikit-learn. A bootstrap needs the F1 of thousands of tables at once; scikit-learn
+measures one pair of label lists at a time, which is over 100 times slower. A test checks that both give equal values.
 """
 
 from collections.abc import Sequence
@@ -26,14 +26,14 @@ def confusion_counts(
 
 
 def f1_of(confusion: Counts) -> Counts:
-    """Return the F1 of each label (..., n) from counts (..., n, n); 0 where a label is neither true nor predicted."""
+    """Return the F1 of each label (..., n) from counts (..., n, n); 0 if a label is neither true nor predicted."""
     found = 2 * np.diagonal(confusion, axis1=-2, axis2=-1)
     involved = confusion.sum(axis=-1) + confusion.sum(axis=-2)
     return np.asarray(np.divide(found, involved, out=np.zeros_like(involved), where=involved > 0))
 
 
 def mean_f1_of(confusion: Counts, labels: Sequence[int]) -> Counts:
-    """Return the mean F1 of some labels from counts (..., n, n); one label alone gives that label's F1."""
+    """Return the mean F1 of some labels from counts (..., n, n)."""
     return np.asarray(f1_of(confusion)[..., list(labels)].mean(axis=-1))
 
 
@@ -51,5 +51,5 @@ def task_f1(labels: Labels, predicted: Labels, task: TaskSpec = ABSA) -> float:
 
 
 def pos_neg_f1(labels: Labels, predicted: Labels) -> float:
-    """Return `task_f1` of the default task: of negative and of positive, the neutral rows included."""
+    """Return `task_f1` of the default task: the mean F1 of negative and positive, neutral rows included."""
     return task_f1(labels, predicted)

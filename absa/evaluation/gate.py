@@ -1,8 +1,8 @@
-"""The gate: from evidence to PROMOTE, HOLD or REJECT, with a reason for each. Pure: equal evidence, equal verdict.
+"""Gate: decision PROMOTE, HOLD or REJECT from evidence, with reasons. Pure: equal evidence gives an equal verdict.
 
-PROMOTE: better on recent rows and not worse on established ones, or not worse anywhere and cheaper; it may become
-challenger. HOLD: not decided yet, or the two are equal; an operator may still put it in shadow or A/B. REJECT: worse
-somewhere that matters; never served.
+PROMOTE: the candidate is better on recent rows and not worse on established rows, or it is not worse anywhere and
+cheaper. It may become challenger. HOLD: not decided yet, or both are equal. An operator may still try the candidate in
+shadow mode or an A/B test. REJECT: the candidate is worse in a check that counts, and is never served.
 """
 
 from dataclasses import asdict, dataclass, field, replace
@@ -20,8 +20,8 @@ Decision = Literal["PROMOTE", "HOLD", "REJECT"]
 CheckStatus = Literal["pass", "hold", "fail", "info"]
 
 _PARITY_DIFFERENT: Final = 0.01  # share of labels that int8 may change
-_LABELS_OF_LIMIT: Final = 3  # the smallest share of a label is for so many labels; with more it is lower
-_NAMED_TESTS: Final = 3  # own tests that a sentence names
+_LABELS_OF_LIMIT: Final = 3  # the limit of a label's share is for so many labels; with more it is lower
+_NAMED_TESTS: Final = 3  # largest number of own tests that a sentence names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class SliceComparison:
 
 @dataclass(frozen=True, kw_only=True)
 class BehaviourComparison:
-    """Failures of two models in the same cases of one behaviour. The champion's fields are None where there is none."""
+    """Failures of two models in the same cases of one behaviour. `champion_failures` is None without a champion."""
 
     name: str
     title: str
@@ -62,7 +62,7 @@ class BehaviourComparison:
 
 @dataclass(frozen=True, kw_only=True)
 class NewLabel:
-    """Label that the champion does not know: the candidate's F1 of it on all test rows, `rows` of which have it."""
+    """Label that the champion lacks: number of test rows with the label, and its F1 by the candidate."""
 
     name: str
     rows: int
@@ -71,7 +71,7 @@ class NewLabel:
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """int8 against fp32 on the same rows: share of equal labels, and the F1 that int8 costs (a share)."""
+    """Agreement of int8 with fp32 on the same rows: share of equal labels, and loss of F1 (a share)."""
 
     rows: int
     label_agreement: float
@@ -80,9 +80,9 @@ class Parity:
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
-    """Cost of serving the candidate on this machine, on one thread. None: not measured.
+    """Cost of serving the candidate on this machine with one thread. None: not measured.
 
-    Latencies are of one row at a time, `rows_per_s` of 64 together.
+    Latencies are measured with one row at a time, `rows_per_s` with 64 rows together.
     """
 
     size_mb: float
@@ -94,9 +94,9 @@ class Footprint:
 
 @dataclass(frozen=True, kw_only=True)
 class DataChecks:
-    """Facts about the candidate's snapshot. `leaked_texts` are on both the train and the test side.
+    """Facts about the candidate's snapshot. `leaked_texts` counts texts on both the train and the test side.
 
-    `label_shares` are of the training rows, without labels that the champion does not know.
+    `label_shares` are shares of the training rows, without labels that the champion lacks.
     """
 
     train_rows: int
@@ -109,13 +109,14 @@ class DataChecks:
 class GateEvidence:
     """Evidence that the gate judges.
 
-    `baseline` is true if there is no champion yet: then the candidate is compared with the most frequent label, and in
-    `tf_idf` with TF-IDF and logistic regression, unless that could not be trained.
-    `recent` and `established` are None if there are no such rows; `overall` has both. `without_source` compares on the
-    recent rows without those of one source, after which each comparison is named.
+    `baseline` is True if there is no champion yet. Then the candidate is compared with the most frequent label, and in
+    `tf_idf` with TF-IDF and logistic regression, if that could be trained.
+    `recent` and `established` are None if there are no such rows; `overall` has both. A comparison in `without_source`
+    leaves out the recent rows of one source, and has the name of this source.
 
-    Where the champion knows fewer labels than the candidate, comparisons have the rows of its labels alone and `metric`
-    is that of common labels; `new_labels` has the others, and `whole` the candidate on all rows.
+    If the champion has fewer labels than the candidate, comparisons use only the rows of the champion's labels, and
+    `metric` is the metric of the common labels. `new_labels` has the other labels, and `whole` the candidate's metrics
+    on all rows.
     """
 
     task: TaskSpec = ABSA
@@ -139,7 +140,7 @@ class GateEvidence:
 
     @property
     def candidate(self) -> Metrics:
-        """The candidate on the whole test side."""
+        """Metrics of the candidate on the whole test side."""
         return self.whole or self.overall.candidate
 
 
@@ -154,7 +155,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class GateDecision:
-    """The verdict with its reasons (sentences, the decisive ones first) and every check; the grounds of a PROMOTE."""
+    """Verdict with its reasons (sentences, the decisive ones first), all checks, and the grounds of a PROMOTE."""
 
     verdict: Decision
     reasons: tuple[str, ...]
@@ -162,7 +163,7 @@ class GateDecision:
     grounds: Grounds | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As plain lists and dictionaries."""
+        """Return the decision as plain lists and dictionaries."""
         return asdict(self)
 
 
@@ -218,17 +219,17 @@ def _check_gain(evidence: GateEvidence, policy: GatePolicy) -> Check:
 
 
 def check_cheaper(evidence: GateEvidence, policy: GatePolicy, *, other: str = "the champion") -> Check | None:
-    """Return the second reason to promote: a loss above the margin is ruled out, and a prediction is cheaper.
+    """Check the second reason to promote: a loss above the margin is ruled out, and a prediction is cheaper.
 
-    A version that lacks a part of it is not held for that: the check only informs.
+    If one of both is not given, the check only informs; it does not HOLD the version.
 
     Args:
-        evidence: of the candidate and the version that it is compared with.
+        evidence: comparison of the candidate with another version.
         policy: margin and saving.
-        other: name of that version in the sentence.
+        other: name of the other version in the sentence.
 
     Returns:
-        The check, which passes or informs; None for a first version, or without measured speeds.
+        A check that passes or informs; None for a first version, or without measured speeds.
     """
     if evidence.baseline or evidence.speed is None:
         return None
@@ -264,7 +265,7 @@ def check_cheaper(evidence: GateEvidence, policy: GatePolicy, *, other: str = "t
 
 
 def _check_tf_idf(evidence: GateEvidence) -> list[Check]:
-    """HOLD a first version below the baseline; while nothing serves, it serves with this warning."""
+    """HOLD a first version below the baseline. If no version serves yet, it still serves, with this warning."""
     compared = evidence.tf_idf
     if compared is None:
         return []
@@ -281,7 +282,7 @@ def _check_tf_idf(evidence: GateEvidence) -> list[Check]:
 
 def _against(evidence: GateEvidence, compared: Comparison, kind: str, other: str) -> str:
     gain, metric = compared.gain, evidence.task.metric_name
-    if not evidence.task.is_default:  # the name of the default task's metric is clear by itself
+    if not evidence.task.is_default:  # the name of the default task's metric needs no explanation
         metric += f" ({evidence.metric})"
     return (
         f"{metric} on {compared.rows:,} {kind} rows is {compared.candidate.f1:.3f}, {other} has "
@@ -334,7 +335,7 @@ def _check_slices(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
 
 
 def _check_new_labels(evidence: GateEvidence) -> list[Check]:
-    """Report the labels that the champion does not know: they take no part in the comparison."""
+    """Report the labels that the champion lacks; they are not part of the comparison."""
     return [
         Check(
             name=f"new label {each.name}",
@@ -347,7 +348,7 @@ def _check_new_labels(evidence: GateEvidence) -> list[Check]:
 
 
 def _check_sources(evidence: GateEvidence) -> list[Check]:
-    """HOLD if the gain depends on the labels of one source, which may be wrong or lie."""
+    """HOLD if the gain depends on the labels of one source, which may be wrong or malicious."""
     return [
         Check(
             name=f"gain without source {each.name}",
@@ -401,9 +402,9 @@ def _check_own_tests(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
 
 
 def _check_calibration(evidence: GateEvidence, policy: GatePolicy) -> Check:
-    """HOLD if the calibration error is above the limit, and clearly above the champion's.
+    """HOLD if the calibration error is above the limit, and clearly above the champion's error.
 
-    Few rows show an error by chance alone; only the error beyond that counts.
+    Few rows show an error by chance alone, so only the error beyond chance counts.
     """
     candidate, champion = evidence.overall.candidate, evidence.overall.champion
     limit = policy.max_ece
@@ -420,7 +421,7 @@ def _check_calibration(evidence: GateEvidence, policy: GatePolicy) -> Check:
 
 
 def _check_parity(evidence: GateEvidence, policy: GatePolicy) -> list[Check]:
-    """HOLD if int8 changes more labels than chance explains on so few rows, and costs too much F1."""
+    """HOLD if int8 changes more labels than chance explains, and costs too much F1."""
     parity = evidence.parity
     if parity is None or not parity.rows:
         return []

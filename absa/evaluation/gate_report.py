@@ -1,4 +1,4 @@
-"""The gate's report: `gate.json` for programs, and `gate.html`, one page that a product manager can read."""
+"""Report of the gate: `gate.json` for programs, and the page `gate.html` for readers without statistics."""
 
 import json
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ _SIGN: Final[dict[CheckStatus, str]] = {"pass": "passed", "hold": "open", "fail"
 
 
 def gate_record(evidence: GateEvidence, decision: GateDecision, policy: GatePolicy | None = None) -> dict[str, Any]:
-    """Return the content of `gate.json`: verdict, reasons, checks, and the evidence and policy that they come from."""
+    """Return the content of `gate.json`: verdict, reasons, checks, evidence and policy."""
     return {
         "schema_version": SCHEMA_VERSION,
         **decision.to_json(),
@@ -61,10 +61,10 @@ def write_report(
     """Write `gate.json` and `gate.html` into a package folder.
 
     Args:
-        folder: where the files go; it exists.
-        evidence: that the gate judged.
+        folder: existing folder for the files.
+        evidence: evidence that the gate judged.
         decision: the result of `judge`.
-        policy: the gate's limits; None: the defaults.
+        policy: limits of the gate; None: the defaults.
         candidate_name: name of the candidate on the page, such as "run 3f2a".
         champion_name: name of the champion on the page, such as "version 7".
     """
@@ -81,9 +81,9 @@ def render_page(
     candidate_name: str = "candidate",
     champion_name: str = "champion",
 ) -> str:
-    """Return the self-contained page: no script, font or picture from elsewhere.
+    """Return the page, which is self-contained: it loads no script, font or picture.
 
-    It names segments and sources, and quotes no text.
+    The page names segments and sources, and quotes no text.
     """
     other = "baseline" if evidence.baseline else champion_name
     meaning = (_FIRST_MEANING if evidence.baseline else _MEANING)[decision.verdict]
@@ -177,7 +177,7 @@ def _checks(checks: tuple[Check, ...]) -> str:
         f"<td class=text>{html_text(each.name)}</td><td class=text>{html_text(each.sentence)}</td></tr>"
         for each in sorted(checks, key=lambda check: order.index(check.status))
         if not each.name.startswith(("behaviour ", "slice "))
-        or each.status in ("fail", "hold")  # tables below show all
+        or each.status in ("fail", "hold")  # all slices and behaviours are in tables below
     )
     return f"<table>{rows}</table>"
 
@@ -238,7 +238,7 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 class _Markup(str):
-    """Markup that this module made of numbers, so it needs no escaping."""
+    """Markup that this module made from numbers, so that it needs no escaping."""
 
     __slots__ = ()
 
@@ -250,8 +250,8 @@ def _cell(index: int, content: str) -> str:
 
 
 def _interval(value: float, low: float, high: float) -> _Markup:
-    """Return a bar from low to high around 0, 20 points wide, with the figures beside it."""
-    reach, half = 0.2, 70  # points to either side in shares, pixels
+    """Return a drawn interval from low to high on a scale of -20 to 20 points, with the figures beside it."""
+    reach, half = 0.2, 70  # half of the scale as a share, and in pixels
 
     def x(share: float) -> float:
         return half + 5 + half * max(-1.0, min(1.0, share / reach))

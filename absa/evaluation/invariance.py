@@ -1,7 +1,7 @@
-"""Behaviours of any task: changes of its test rows that do not change the meaning must change no label.
+"""Behaviours of any task: a change of a test row that does not change its meaning must not change its label.
 
-The invariances of CheckList (Ribeiro et al. 2020, arXiv:2005.04118), on rows of the test split instead of templates, so
-they need no words of a language. The default task has its own suite, which has these changes on its templates.
+These are the invariances of CheckList (Ribeiro et al. 2020, arXiv:2005.04118). They use rows of the test split instead
+of templates, so they work in any language. The default task has its own suite with these changes on its templates.
 """
 
 import random
@@ -21,16 +21,16 @@ _NUMBER: Final = re.compile(r"\d+")
 _MARKS: Final = ("{}.", "{} ...", "- {}", '"{}"', "{};")
 
 Rewording = Callable[[random.Random, str, "Sequence[tuple[int, int]]"], tuple[str, str] | None]
-"""Function of a random generator, a text and its spans that must stay; returns two texts of equal meaning, or None."""
+"""Function (random generator, text, spans that must not change) that returns two texts of equal meaning, or None."""
 
 
 def behaviours_of(task: TaskSpec, pairs: Sequence[ModelInput], *, cases: int, seed: int = 0) -> tuple[Behaviour, ...]:
-    """Return the behaviours that a model of the task is tested on.
+    """Return the behaviours on which a model of the task is tested.
 
     Args:
-        task: the default one has the suite of sentiment, with labels that were appended to it too.
-        pairs: test rows that cases are made of. A behaviour that applies to none of them is left out.
-        cases: of each behaviour, at most.
+        task: the default task, also with appended labels, has the suite of sentiment.
+        pairs: test rows from which cases are made. A behaviour that applies to no row is left out.
+        cases: largest number of cases of each behaviour.
         seed: equal seeds and rows give equal cases.
     """
     if task.extends(ABSA):

@@ -12,21 +12,21 @@ from absa.evaluation.reliability import calibration_error_by_chance, expected_ca
 from absa.task import ABSA, N_LABELS, Label, TaskSpec
 
 OF_DEFAULT_TASK: Final = ("pos_neg_f1", "flip_rate", "neutral_miss_rate")
-"""Fields of `Metrics` that other tasks lack."""
+"""Fields of `Metrics` that only the default task has."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
     """Quality on `rows` rows; every other field is a share.
 
-    `f1` is `f1_score(labels, predicted, labels=evaluated, average="macro")` over all rows, of the task's evaluated
-    labels; labels that are neither true nor predicted count as 0. `f1_by_label` is in label order. `confusion` counts
-    true labels as rows and predicted ones as columns. `ece_by_chance` is the calibration error that these scores would
-    show on so many rows if they were perfectly calibrated.
+    `f1` is `f1_score(labels, predicted, labels=evaluated, average="macro")` over all rows, where `evaluated` are the
+    task's evaluated labels; labels that are neither true nor predicted count as 0. `f1_by_label` is in label order.
+    `confusion` has true labels as rows and predicted labels as columns. `ece_by_chance` is the calibration error that
+    these scores would show on `rows` rows if they were perfectly calibrated.
 
-    The default task alone has the others: `pos_neg_f1` repeats `f1`; `flip_rate` is the share of rows whose positive
-    was called negative or the other way round, the worst of mistakes; `neutral_miss_rate` the share whose positive or
-    negative was called neutral.
+    Only the default task has the other fields: `pos_neg_f1` repeats `f1`. `flip_rate` is the share of rows whose label
+    positive was predicted as negative or the other way round, the worst mistakes. `neutral_miss_rate` is the share of
+    rows whose label positive or negative was predicted as neutral.
     """
 
     rows: int
@@ -46,9 +46,9 @@ def evaluate(labels: Labels, scores: Scores, task: TaskSpec = ABSA) -> Metrics:
     """Measure scores (n, labels) against labels (n).
 
     Raises:
-        ValueError: no rows, or another number of labels than of scores.
+        ValueError: there are no rows, or the numbers of labels and scores differ.
     """
-    from sklearn.metrics import confusion_matrix, f1_score  # a second to import; a call takes a millisecond
+    from sklearn.metrics import confusion_matrix, f1_score  # the import takes a second
 
     true = np.asarray(labels, dtype=np.int64)
     if len(true) == 0 or scores.shape != (len(true), task.n_labels):
@@ -78,5 +78,5 @@ def evaluate(labels: Labels, scores: Scores, task: TaskSpec = ABSA) -> Metrics:
 
 
 def one_hot(labels: Sequence[int] | npt.NDArray[np.integer], n_labels: int = N_LABELS) -> npt.NDArray[np.float32]:
-    """Return scores (n, labels) of a model that is sure of these labels."""
+    """Return scores (n, labels) that are 1 for the given labels."""
     return np.eye(n_labels, dtype=np.float32)[np.asarray(labels, dtype=np.int64)]

@@ -1,4 +1,4 @@
-"""The user's own tests: texts with the label that they must get, from a CSV file, judged by the gate."""
+"""The user's own tests: texts with their required labels, from a CSV file. The gate judges the results."""
 
 import csv
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from absa.inference.tokenization import ModelInput
 from absa.task import TaskSpec
 
 _UNNAMED: Final = "own tests"
-_MOST_TESTS: Final = 10_000  # each is scored twice in a training's time
+_MOST_TESTS: Final = 10_000  # each test is scored twice within the time of a training
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnTest:
-    """One text, with its aspect or topic where the task has one, and the number of the label that it must get."""
+    """One text, with its aspect or topic if the task has one, and the number of the required label."""
 
     name: str
     pair: ModelInput
@@ -25,12 +25,13 @@ class OwnTest:
 
 
 def read_own_tests(path: Path, task: TaskSpec) -> tuple[OwnTest, ...]:
-    """Read a CSV file with the columns text, label and, optionally, name, and aspect or topic as the task has it.
+    """Read a CSV file with the columns text, label, aspect or topic if the task has one, and optionally name.
 
-    Tests of one name are reported together; a label is a name or a number. Columns may be in any order and case.
+    Tests of the same name are reported together. A label is a name or a number. Columns may be in any order and case.
 
     Raises:
-        InvalidDataError: the file cannot be read, lacks a column, or a row is not a test of the task; names the line.
+        InvalidDataError: the file cannot be read, lacks a column, or a row is not a test of the task; the message
+            names the line.
     """
     needed = ("text", *([task.phrase] if task.phrase else []), "label")
     try:
@@ -65,7 +66,7 @@ def _test(values: dict[str, str], task: TaskSpec, place: str) -> OwnTest:
 
 
 def run_own_tests(score: Score, tests: Sequence[OwnTest]) -> tuple[BehaviourResult, ...]:
-    """Score all tests at once; one result per name, in the order of the file."""
+    """Score all tests at once; return one result per name, in the order of the file."""
     if not tests:
         return ()
     answers = score([test.pair for test in tests]).argmax(axis=1)

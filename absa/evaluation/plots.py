@@ -1,4 +1,4 @@
-"""Pictures of a run: confusion matrix, learning curve, reliability diagram, as PNG. No global plotting state."""
+"""Pictures of a run as PNG: confusion matrix, learning curve, reliability diagram. Uses no global plotting state."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SIZE_INCHES: Final = (5.4, 4.4)
-_LABEL_INCHES: Final = 0.9  # of a confusion matrix with many labels
-_MOST_COUNTED: Final = 12  # labels, above which the cells of a confusion matrix hold no numbers
+_LABEL_INCHES: Final = 0.9  # per label of a confusion matrix with many labels
+_MOST_COUNTED: Final = 12  # number of labels above which a confusion matrix shows no numbers
 _DPI: Final = 120
 _COLOUR: Final = "#2f6f4f"
 _SECOND: Final = "#c2762d"
 
 
 def save_confusion_matrix(metrics: Metrics, path: Path, task: TaskSpec = ABSA) -> Path:
-    """Draw the confusion matrix, in rows and as shares of the true label."""
+    """Draw the confusion matrix with numbers of rows and with shares of the true label."""
     counted = task.n_labels <= _MOST_COUNTED
     least_inches = (_LABEL_INCHES if counted else _LABEL_INCHES / 4) * task.n_labels
     figure, axes = _figure((max(_SIZE_INCHES[0], least_inches + 2.0), max(_SIZE_INCHES[1], least_inches + 1.0)))
@@ -46,8 +46,8 @@ def save_learning_curve(history: Sequence[Mapping[str, Any]], path: Path, task: 
 
     Args:
         history: progress events of a training in order, with step and loss, some of them with validation_f1.
-        path: of the PNG.
-        task: names the metric.
+        path: path of the PNG.
+        task: gives the name of the metric.
     """
     losses = [(int(each["step"]), float(each["loss"])) for each in history if each.get("loss") is not None]
     validation = [

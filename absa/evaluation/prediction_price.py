@@ -1,7 +1,7 @@
-"""Price of a prediction: rows per second of processor time of two versions, measured in one run on the same rows.
+"""Price of a prediction: rows per second of processor time of two versions, measured together on the same rows.
 
-Processor time does not count the time in which other work has the core; by the wall clock of a busy machine the smaller
-of two models can look slower.
+Processor time does not include time in which other processes use the core. On a busy machine, wall-clock time can make
+the smaller of two models look slower.
 """
 
 import time
@@ -27,7 +27,7 @@ class Speed:
 
     @property
     def saving(self) -> float:
-        """Share of the champion's price per prediction that the candidate saves; negative where it is slower."""
+        """Share of the champion's price per prediction that the candidate saves; negative for a slower candidate."""
         return 1.0 - self.champion_rows_per_s / self.candidate_rows_per_s
 
 
@@ -39,17 +39,17 @@ def compare_speed(
     rounds: int = _ROUNDS,
     clock: Callable[[], float] = time.thread_time,
 ) -> Speed:
-    """Measure both versions by turns; the fastest round of each counts, because other work only slows a round.
+    """Measure both versions in turn; the fastest round of each counts, because other work can only slow a round.
 
     Args:
-        candidate: scores with the version under test.
-        champion: scores with the active one.
-        pairs: rows to score, repeated or cut to 64.
-        rounds: of each.
-        clock: seconds of processor time that this thread has used.
+        candidate: scorer of the version under test.
+        champion: scorer of the active version.
+        pairs: rows to score, repeated or cut to 64 rows.
+        rounds: number of rounds of each version.
+        clock: returns the seconds of processor time that this thread has used.
 
     Raises:
-        ValueError: no rows.
+        ValueError: there are no rows.
     """
     ours, other = measure_speeds((candidate, champion), pairs, rounds=rounds, clock=clock)
     return Speed(rows=TIMED_ROWS, candidate_rows_per_s=ours, champion_rows_per_s=other)
@@ -62,10 +62,10 @@ def measure_speeds(
     rounds: int = _ROUNDS,
     clock: Callable[[], float] = time.thread_time,
 ) -> list[float]:
-    """Return rows per second of processor time of each version, measured as `compare_speed` does.
+    """Return rows per second of processor time of each version, measured as by `compare_speed`.
 
     Raises:
-        ValueError: no rows.
+        ValueError: there are no rows.
     """
     if not pairs:
         raise ValueError("the speed of a version needs at least one row")

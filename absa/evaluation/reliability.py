@@ -1,4 +1,4 @@
-"""Calibration error: the distance between confidence and accuracy, and how much of it is chance."""
+"""Calibration error: the distance between confidence and accuracy, and the part of it that is due to chance."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -13,7 +13,7 @@ _CHANCE_DRAWS: Final = 50
 
 @dataclass(frozen=True, kw_only=True)
 class ReliabilityBin:
-    """Rows of similar confidence: their mean confidence, and the share of them that was right."""
+    """Rows of similar confidence: their mean confidence, and the share of right answers."""
 
     rows: int
     confidence: float
@@ -21,12 +21,13 @@ class ReliabilityBin:
 
 
 def reliability(labels: Labels, scores: Scores, bins: int = CALIBRATION_BINS) -> tuple[ReliabilityBin, ...]:
-    """Cut rows into bins of equal size by confidence (the highest score), least confident first.
+    """Cut rows into bins of equal size by confidence (the highest score), the least confident first.
 
-    Bins have equal size rather than width: a good model is rarely unsure, so most bins of equal width are empty.
+    Bins have equal size instead of equal width, because a good model is rarely unsure: most bins of equal width would
+    be empty.
     """
     confidence = scores.max(axis=1)
-    # Rows of equal confidence share their accuracy, so that the order of the rows does not decide on their bin.
+    # Rows of equal confidence get their mean accuracy, so that the result does not depend on the order of rows.
     _, tie, of_tie = np.unique(confidence, return_inverse=True, return_counts=True)
     right = (np.bincount(tie, weights=scores.argmax(axis=1) == np.asarray(labels)) / of_tie)[tie]
     return tuple(
@@ -39,20 +40,20 @@ def reliability(labels: Labels, scores: Scores, bins: int = CALIBRATION_BINS) ->
 def expected_calibration_error(labels: Labels, scores: Scores, bins: int = CALIBRATION_BINS) -> float:
     """Return the mean distance between confidence and accuracy over bins of equal size.
 
-    Nixon et al. 2019, arXiv:1904.01685. Few rows make it larger: see `calibration_error_by_chance`.
+    Nixon et al. 2019, arXiv:1904.01685. The error is larger with few rows: see `calibration_error_by_chance`.
     """
     parts = reliability(labels, scores, bins)
     return sum(part.rows * abs(part.confidence - part.accuracy) for part in parts) / sum(part.rows for part in parts)
 
 
 def calibration_error_by_chance(scores: Scores, bins: int = CALIBRATION_BINS) -> float:
-    """Return the expected calibration error of scores (n, labels) that are perfectly calibrated; n is finite.
+    """Return the mean calibration error that n perfectly calibrated scores (n, labels) show by chance.
 
-    The mean over labels drawn from the scores (consistency resampling, Broecker & Smith 2007,
+    The result is the mean over labels drawn from the scores (consistency resampling, Broecker & Smith 2007,
     doi:10.1175/WAF993.1). Equal scores give an equal result.
 
     Raises:
-        ValueError: no rows.
+        ValueError: there are no rows.
     """
     if len(scores) == 0:
         raise ValueError("expected rows of scores, got none")

@@ -1,9 +1,9 @@
-"""Risk control: least scores above which answers are right as often as promised, with confidence on held-out rows.
+"""Risk control: least scores above which answers are right as often as promised, from held-out rows.
 
-Learn then Test (Angelopoulos, Bates, Candès, Jordan and Lei 2021, https://arxiv.org/abs/2110.01052) with fixed-sequence
-testing: for each label one threshold after the other is tested against 'fewer answers are right than promised', with
-the exact binomial tail (Clopper and Pearson 1934). The order of the tests comes from the scores alone, never from the
-true labels.
+The method is Learn then Test (Angelopoulos, Bates, Candès, Jordan and Lei 2021, https://arxiv.org/abs/2110.01052) with
+fixed-sequence testing. For each label, one threshold after the other is tested with the exact binomial tail (Clopper
+and Pearson 1934). The null hypothesis is that fewer answers are right than promised. The order of the tests depends on
+the scores alone, never on the true labels.
 """
 
 from collections.abc import Iterable
@@ -17,14 +17,15 @@ from absa.evaluation.counts import Labels, Scores
 
 CONFIDENCE: Final = 0.9
 PERCENTS: Final = range(70, 100)
-_LEVELS: Final = np.arange(999, 0, -2) / 1000.0  # scores that are tried, the highest first
+_LEVELS: Final = np.arange(999, 0, -2) / 1000.0  # scores to test, the highest first
 
 
 @dataclass(frozen=True, kw_only=True)
 class Promises:
-    """Least scores by promise in percent, each a list by label; None: the rows are too few to show it.
+    """Least scores by promise in percent, each a list by label. A score is None if no score keeps the promise.
 
-    `rows` is the number of held-out rows. With `confidence`, every label keeps its promise on rows like these.
+    `rows` is the number of held-out rows. `confidence` is the probability (0 to 1) that all labels keep one promise on
+    rows of the same distribution.
     """
 
     rows: int
@@ -39,9 +40,9 @@ def control_risk(
 
     Args:
         scores: calibrated probabilities (n, labels) of rows that neither trained nor calibrated the model.
-        labels: true ones (n,).
-        confidence: that all labels keep one promise together.
-        percents: promises.
+        labels: true labels (n,).
+        confidence: probability that all labels together keep one promise, 0 to 1.
+        percents: promises in percent.
     """
     n_labels = scores.shape[1]
     guesses, top = scores.argmax(axis=1), scores.max(axis=1).astype(np.float64)
@@ -58,7 +59,7 @@ def control_risk(
 def _counts(
     top: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return the answers at or above each level, the right ones among them, and those expected to be right."""
+    """Return the numbers of answers at or above each level, of right ones, and of those expected to be right."""
     order = np.argsort(-top, kind="stable")
     answers = np.searchsorted(-top[order], -_LEVELS, side="right")
     sums = (np.concatenate([[0.0], np.cumsum(each[order])]) for each in (right.astype(np.float64), top))
@@ -69,11 +70,11 @@ def _counts(
 def _least_score(
     answers: npt.NDArray[Any], right: npt.NDArray[Any], expected: npt.NDArray[Any], promise: float, error: float
 ) -> float | None:
-    """Test levels downwards, from the level that is most likely to pass by the scores, until one fails."""
+    """Test levels downwards until one fails; the first level is the most likely to pass according to the scores."""
     from scipy.special import bdtrc  # slow to import
 
     def tail(hits: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """P(X >= hits) for X ~ Binomial(answers, promise)."""
+        """Return P(X >= hits) for X ~ Binomial(answers, promise)."""
         return np.where(hits > 0, bdtrc(np.maximum(hits - 1.0, 0.0), np.maximum(answers, 1), promise), 1.0)
 
     start = int(np.argmin(tail(np.floor(expected))))

@@ -1,6 +1,6 @@
-"""Significance of a difference between two models: paired bootstrap over texts, and Holm's correction.
+"""Significance of the difference between two models: paired bootstrap over texts, and Holm's correction.
 
-Several aspects of one text share its fate, so texts are drawn, not rows (Koehn 2004, aclanthology.org/W04-3250, for the
+Rows of the same text are not independent, so whole texts are drawn (Koehn 2004, aclanthology.org/W04-3250, for the
 paired bootstrap; Field & Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x, for drawing whole clusters).
 """
 
@@ -16,7 +16,7 @@ from absa.evaluation.counts import Counts, Labels, confusion_counts, pos_neg_f1_
 from absa.task import N_LABELS
 
 RESAMPLES: Final = 2000
-_DRAWS_AT_ONCE: Final = 4_000_000  # resamples × kinds of clusters, or × counts, held in memory at a time: 32 MB
+_DRAWS_AT_ONCE: Final = 4_000_000  # numbers in memory at a time (resamples × kinds of clusters, or × counts): 32 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +32,9 @@ class Gain:
     se: float
 
     def p_worse_than(self, loss: float) -> float:
-        """One-sided p-value against 'the candidate loses at most `loss`' (normal approximation).
+        """Return the one-sided p-value against 'the candidate loses at most `loss`' (normal approximation).
 
-        Small means that the candidate is worse by more than that.
+        A small value means that the candidate loses more than `loss`.
         """
         if self.se == 0:
             return 0.0 if self.value < -loss else 1.0
@@ -52,16 +52,16 @@ def paired_bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Gain:
-    """Gain of the candidate's predicted labels over the champion's on the same rows.
+    """Return the gain of the candidate's predicted labels over the champion's on the same rows.
 
     Args:
         labels: true labels.
         candidate: labels that the candidate predicted.
         champion: labels that the champion predicted.
-        clusters: what each row belongs to, normally its text; clusters are drawn whole.
-        metric: from confusion counts (..., n_labels, n_labels) to (...).
+        clusters: cluster of each row, normally its text; whole clusters are drawn.
+        metric: function from confusion counts (..., n_labels, n_labels) to (...).
         n_labels: number of labels.
-        resamples: how many times to draw; 1,000 or more.
+        resamples: number of resamples, 1,000 or more.
         seed: equal seeds give equal intervals.
 
     Raises:
@@ -88,21 +88,21 @@ def paired_bootstraps(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[Gain]:
-    """Return what `paired_bootstrap` does for several metrics on the same draws: `metrics` gives (..., k)."""
+    """Return the gains of `paired_bootstrap` for k metrics on the same draws; `metrics` returns (..., k)."""
     true, first, second = (np.asarray(each, dtype=np.int64) for each in (labels, candidate, champion))
     if not len(true):
         raise ValueError("a bootstrap needs at least one row")
     cluster = _numbered(clusters)
     n_clusters = int(cluster.max()) + 1
-    # Confusion counts add up, so a resample needs one table per cluster only: (clusters, 2 × labels²), without the
-    # columns of mistakes that neither model makes, which are most columns of a task with many labels.
+    # Confusion counts add up, so a resample needs only one table per cluster: (clusters, 2 × labels²). Columns that are
+    # 0 for both models are left out; with many labels these are most columns.
     n_cells = n_labels * n_labels
     cells = np.concatenate([true * n_labels + first, n_cells + true * n_labels + second])
     occurring, column = np.unique(cells, return_inverse=True)
     table = np.zeros((n_clusters, len(occurring)))
     np.add.at(table, (np.concatenate([cluster, cluster]), column), 1)
 
-    # Clusters with equal tables are interchangeable: draw how many of each kind instead of which ones.
+    # Clusters with equal tables are interchangeable, so the number of clusters of each kind is drawn.
     table, of_kind = np.unique(table, axis=0, return_counts=True)
 
     rng = np.random.default_rng(seed)
@@ -126,15 +126,15 @@ def _gain(value: float, drawn: Counts) -> Gain:
 
 
 def rules_out(loss: float, low: float) -> bool:
-    """Return True if an interval's lower bound rules a loss out (a share: 0.01 is one point)."""
+    """Return True if the lower bound of an interval rules out a loss (a share: 0.01 is one point)."""
     return low > -loss
 
 
 def may_lose(loss: float, *, value: float, low: float, high: float) -> bool:
-    """Return True if a slice has enough rows to tell, and does not rule out a loss.
+    """Return True if a slice has enough rows for a decision and does not rule out a loss.
 
-    Its rows are enough where the interval is narrower than the loss on its lower side, so that equal versions would
-    rule it out; a slice with fewer rows counts where its loss is larger for certain.
+    The rows are enough if the lower half of the interval is narrower than the loss, because equal versions would then
+    rule it out. A slice with fewer rows counts if its loss is surely larger.
     """
     return high < -loss or (value - low <= loss and not rules_out(loss, low))
 
@@ -150,17 +150,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def sign_test(only_candidate: int, only_champion: int) -> float:
-    """One-sided exact McNemar p-value: small means that the candidate fails more of the same cases than the champion.
+    """Return the one-sided exact McNemar p-value; small if the candidate fails more cases than the champion.
 
     Args:
-        only_candidate: cases that the candidate alone fails.
-        only_champion: cases that the champion alone fails.
+        only_candidate: number of cases that only the candidate fails.
+        only_champion: number of cases that only the champion fails.
     """
     return binomial_tail(only_candidate, only_candidate + only_champion, 0.5)
 
 
 def binomial_tail(successes: int, trials: int, share: float) -> float:
-    """P(X >= successes) for X ~ Binomial(trials, share)."""
+    """Return P(X >= successes) for X ~ Binomial(trials, share)."""
     from scipy.special import bdtrc  # slow to import
 
     return float(bdtrc(successes - 1, trials, share)) if successes > 0 else 1.0
