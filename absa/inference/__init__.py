@@ -1,1 +1,1 @@
-"""The one engine of live serving, batch jobs and evaluation. Needs onnxruntime, tokenizers and numpy, no torch."""
+"""Inference: the engine of live serving, batch jobs and evaluation. Needs onnxruntime, tokenizers and numpy."""

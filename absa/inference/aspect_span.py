@@ -1,8 +1,8 @@
-"""Span of an aspect in its text: the one rule for where an aspect is, shared by ingest, serving, batch and training.
+"""Span of an aspect in its text. Ingest, serving, batch and training share this rule.
 
-An aspect is found without regard to case first. Where that fails, both sides are compared in the form of `aspect_key`:
-the normalised form that decides which texts are equal, with typographic quotes and hyphens as the plain ones. Offsets
-are always those of the text as it was given.
+An aspect is first searched without regard to case. If it is not found, text and aspect are compared in the form of
+`aspect_key`: normalised, with plain quotes and hyphens instead of typographic ones. Offsets are always those of the
+original text.
 """
 
 import re
@@ -16,11 +16,12 @@ _PLAIN: Final = str.maketrans(
     | dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb", '"')
     | dict.fromkeys("\u2010\u2012\u2013\u2014\u2015\u2212", "-")
 )
-# Words of ASCII with single spaces between (without a last letter that a mark may follow), white space, any character.
+# ASCII words with single spaces between them (without a last letter before other characters, which may be marks), or
+# white space, or any one character.
 _PIECE: Final = re.compile(r"(?:[!-~]+ )*[!-~]+(?![^\x00-\x7f])|\s+|.", re.DOTALL)
-_FIRST_MARK: Final = "\u0300"  # no character below continues another
-_SHORT: Final = 200  # characters that are normalised within microseconds, whatever they are
-_MARKS_TOGETHER: Final = 30  # as in stream-safe text (Unicode UAX #15); more would be sorted in quadratic time
+_FIRST_MARK: Final = "\u0300"  # no character below it continues another character
+_SHORT: Final = 200  # so many characters of any kind are normalised within microseconds
+_MARKS_TOGETHER: Final = 30  # as in stream-safe text (Unicode UAX #15); sorting more takes quadratic time
 
 
 class AspectSpan(NamedTuple):
@@ -31,17 +32,17 @@ class AspectSpan(NamedTuple):
 
 
 def normalise(text: str) -> str:
-    """NFKC, casefold, white space collapsed to single spaces."""
+    """Return the text in NFKC, casefolded, with white space collapsed to single spaces."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def aspect_key(text: str) -> str:
-    """Normalised text with typographic quotes and hyphens as ' " and -."""
+    """Return the normalised text with ' " and - instead of typographic quotes and hyphens."""
     return normalise(text).translate(_PLAIN)
 
 
 def has_aspect(text: str, aspect: str) -> bool:
-    """Return True if `find_aspect` finds the aspect; cheaper where only that matters."""
+    """Return True if `find_aspect` finds the aspect; cheaper than `find_aspect`."""
     return bool(aspect) and (
         aspect in text or aspect.casefold() in text.casefold() or _find_normalised(text, aspect) is not None
     )
@@ -50,17 +51,18 @@ def has_aspect(text: str, aspect: str) -> bool:
 def find_aspect(text: str, aspect: str, *, whole_words: bool = False) -> AspectSpan | None:
     """Find the first occurrence of an aspect in a text.
 
-    Occurrences that differ in case alone come before those that differ in Unicode form, white space or quotes. The
-    latter are not looked for in a text of over 200 characters with more than 30 marks on one character.
+    An occurrence that differs only in case is preferred to one that differs in Unicode form, white space or quotes. The
+    latter are not searched in a text of over 200 characters with more than 30 marks on one character.
 
     Args:
         text: any text.
-        aspect: phrase to find; white space at its ends matters only to an occurrence that differs in case alone.
-        whole_words: prefer the first occurrence outside a longer word ("app" in "happy app").
+        aspect: phrase to find; white space at its ends is only significant for occurrences that differ only in case.
+        whole_words: prefer the first occurrence that is not part of a longer word ("app" in "happy app").
 
     Returns:
-        The span in `text`, or None. The spanned text equals the aspect after casefolding, or else in `aspect_key`. The
-        exception is an occurrence inside a character that casefolding expands ("s" in "ß"): its span is that character.
+        The span in `text`, or None. The text of the span equals the aspect after casefolding, or has an equal
+        `aspect_key`. There is one exception: if casefolding expands a character ("ß" to "ss") and the aspect is only a
+        part of the result ("s"), the span is the whole character.
     """
     folded, wanted = text.casefold(), aspect.casefold()
     if not wanted:
@@ -68,7 +70,7 @@ def find_aspect(text: str, aspect: str, *, whole_words: bool = False) -> AspectS
     if wanted not in folded:
         return _find_normalised(text, aspect, whole_words=whole_words)
     starts: Sequence[int]
-    if len(folded) == len(text):  # casefolding never shortens, so each character gave one
+    if len(folded) == len(text):  # casefolding never shortens, so each character became one character
         starts = range(len(text))
     else:
         starts = [at for at, character in enumerate(text) for _ in character.casefold()]
@@ -97,7 +99,7 @@ def _search(
 ) -> AspectSpan | None:
     """Find a phrase in a key whose character k comes from the text's characters starts[k] to lasts[k].
 
-    With `aligned`, an occurrence that begins or ends inside what one stretch of the text gave does not count.
+    If `aligned`, an occurrence that starts or ends inside the characters of one stretch does not count.
     """
     first: AspectSpan | None = None
     at = key.find(wanted)
@@ -124,9 +126,9 @@ def _splits_word(text: str, at: int) -> bool:
 
 
 def _key_with_offsets(text: str) -> tuple[str, list[int], list[int]]:
-    """`aspect_key` of a text, and for each of its characters the first and the last character it comes from.
+    """Return `aspect_key` of a text, and the first and last character of the text for each character of the key.
 
-    Normalisation changes nothing across the start of a stretch, so the key is made stretch by stretch.
+    Normalisation does not join characters across the start of a stretch, so the key is made stretch by stretch.
     """
     key: list[str] = []
     starts: list[int] = []
@@ -157,7 +159,7 @@ def _key_with_offsets(text: str) -> tuple[str, list[int], list[int]]:
 
 
 def _stretches(text: str) -> list[tuple[int, int]]:
-    """Cut a text where normalisation cannot reach across: before every character that continues no other."""
+    """Cut a text before every character that does not continue another one: no normalisation crosses these places."""
     found: list[tuple[int, int]] = []
     for piece in _PIECE.finditer(text):
         start, end = piece.span()
@@ -177,7 +179,7 @@ def _is_stream_safe(text: str) -> bool:
 def continues(character: str) -> bool:
     """Return True for a character that normalisation may join with, or reorder against, the one before it.
 
-    These are marks, the vowels and finals of Hangul, and whatever is decomposed into something that begins so.
+    These are marks, the vowels and finals of Hangul, and characters whose decomposition starts with one of them.
     """
     if character < _FIRST_MARK:
         return False

@@ -1,4 +1,4 @@
-"""Certain answers: those whose score reaches what the promise requires of their label.
+"""Certain answers: answers whose score is at least the one that the promise requires for their label.
 
 The gate's report holds the least scores of a version for each promise, see `absa.evaluation.risk_control`.
 """
@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any, Final
 
 LeastScores = tuple[float | None, ...]
-"""Least score of a certain answer by label; None: no answer with this label is certain."""
+"""Least score of a certain answer, by label; None: no answer with this label is certain."""
 
 _REPORT: Final = "gate.json"
 
 
 def read_least_scores(folder: Path, promise: float | None) -> LeastScores | None:
-    """Return what a promise requires of a package's answers.
+    """Return the least scores that a promise requires of a package's answers.
 
     Args:
-        folder: of the package.
-        promise: share of right answers among certain ones, rounded up to whole percents; None: nothing is promised.
+        folder: folder of the package.
+        promise: share of right answers among certain ones, rounded up to whole percents; None: no promise.
 
     Returns:
-        A score for each label. None without a promise, and for a package whose gate report has none, as an earlier
-        release wrote it.
+        A score for each label. None without a promise, or if the package's gate report has no least scores, as in
+        packages of earlier releases.
     """
     if promise is None:
         return None
@@ -42,7 +42,7 @@ def percent_of(promise: float) -> int:
 
 
 def is_certain(scores: Sequence[float], label: int, least: LeastScores | None) -> bool | None:
-    """Return True if an answer is within the promise; None where nothing is promised."""
+    """Return True if an answer is certain; None without a promise."""
     if least is None:
         return None
     needed = least[label]

@@ -1,4 +1,4 @@
-"""The engine: calibrated scores of the labels for each row, from an int8 ONNX graph on one CPU thread."""
+"""Engine: calibrated scores of the labels for each row, from an int8 ONNX graph on the CPU."""
 
 import json
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 _Scores = npt.NDArray[np.float32]
 
 _SLOW_FUSION: Final = (
-    "SkipLayerNormFusion"  # its CPU kernel takes far longer than the Add and LayerNormalization it joins
+    "SkipLayerNormFusion"  # its CPU kernel takes far longer than Add and LayerNormalization, which it joins
 )
-WARMUP_TOLERANCE: Final = 0.05  # int8 kernels of other processors round otherwise; a wrong file is off by far more
+WARMUP_TOLERANCE: Final = 0.05  # int8 kernels of other processors round differently; a wrong file differs by far more
 
 
 class Engine:
-    """Scores rows with one model version. It does not know which version: the caller does.
+    """Scorer of rows with one model package. The name of the version is kept by the caller.
 
-    Safe to use from several threads; a call uses the number given to `load`.
+    Safe to use from several threads; a call uses the number of threads given to `load`.
     """
 
     def __init__(self, package: ModelPackage, tokenizer: PairTokenizer, session: "InferenceSession") -> None:
@@ -42,12 +42,12 @@ class Engine:
         """Load the model of a package.
 
         Args:
-            source: a package, or the folder of one.
+            source: a package, or the folder of a package.
             threads: threads of one forward pass. One process per core with one thread each is fastest on CPU.
 
         Raises:
-            IntegrityError: a file is missing, unreadable or no model, or the graph has another number of labels than
-                the config.
+            IntegrityError: a file is missing or unreadable, the model is not an ONNX model, or the graph has another
+                number of labels than the config.
         """
         import onnxruntime as ort
 
@@ -65,11 +65,11 @@ class Engine:
                 providers=["CPUExecutionProvider"],
                 disabled_optimizers=[_SLOW_FUSION],
             )
-        except Exception as error:  # onnxruntime's errors share no public base
+        except Exception as error:  # onnxruntime's errors have no common public base
             raise IntegrityError(f"{package.model_path} cannot be loaded: {type(error).__name__}") from error
         task = package.config.task
         scores = session.get_outputs()[0].shape[-1]
-        if isinstance(scores, int) and scores != task.n_labels:  # an axis may have a name instead of a number
+        if isinstance(scores, int) and scores != task.n_labels:  # an axis may have a name instead of a size
             raise IntegrityError(
                 f"{package.model_path} gives {scores} scores, expected {task.n_labels}, one per label of the config"
             )
@@ -78,7 +78,7 @@ class Engine:
 
     @property
     def task(self) -> TaskSpec:
-        """Task of the package: its labels are those of the scores."""
+        """Task of the package; the scores are in the order of its labels."""
         return self.package.config.task
 
     @property
@@ -87,7 +87,7 @@ class Engine:
         return self.package.digest
 
     def score(self, pairs: Sequence[ModelInput], *, token_budget: int = TOKEN_BUDGET) -> _Scores:
-        """Calibrated scores of (text, aspect or topic) pairs; the second is None for plain text.
+        """Return the calibrated scores of (text, phrase) pairs; the phrase is None for plain text.
 
         Returns:
             Probabilities (n, labels) in label order, in the order of the pairs; rows sum to 1.
@@ -95,11 +95,11 @@ class Engine:
         return self.score_encoded(self.tokenizer.encode(pairs), token_budget=token_budget)
 
     def score_encoded(self, rows: Sequence[Encoded], *, token_budget: int = TOKEN_BUDGET) -> _Scores:
-        """As `score`, for rows that are encoded already.
+        """Return the scores as `score` does, for encoded rows.
 
         Args:
-            rows: what `tokenizer.encode` gave.
-            token_budget: most tokens of one forward pass, see `group_by_length`.
+            rows: result of `tokenizer.encode`.
+            token_budget: largest number of tokens of one forward pass, see `group_by_length`.
         """
         scores = np.empty((len(rows), self.task.n_labels), dtype=np.float32)
         for group in group_by_length([row.tokens for row in rows], token_budget):
@@ -107,7 +107,7 @@ class Engine:
         return scores
 
     def score_group(self, rows: Sequence[Encoded]) -> _Scores:
-        """Score rows in one forward pass, padded to the longest of them: for a caller that has grouped them already.
+        """Score rows in one forward pass, padded to the longest row; for callers that group rows themselves.
 
         Returns:
             Probabilities (n, labels) as in `score`.
@@ -117,10 +117,10 @@ class Engine:
         return softmax(np.asarray(logits, dtype=np.float32) / np.float32(self.package.temperature))
 
     def warm_up(self, *, tolerance: float = WARMUP_TOLERANCE) -> int:
-        """Score the package's warm-up rows one by one, and check them against the scores that they were packaged with.
+        """Score the package's warm-up rows one by one, and compare the scores with those in the package.
 
         Returns:
-            How many rows were scored.
+            The number of rows.
 
         Raises:
             IntegrityError: there are no warm-up rows, or a score differs by more than `tolerance`.
@@ -140,7 +140,7 @@ class Engine:
         """Return the package's warm-up rows, which are synthetic.
 
         Raises:
-            IntegrityError: there are none.
+            IntegrityError: the package has no warm-up rows.
         """
         return self._warmup()[0]
 
@@ -158,6 +158,6 @@ class Engine:
 
 
 def softmax(logits: _Scores) -> _Scores:
-    """Softmax over the last axis, stable for large logits."""
+    """Return the softmax over the last axis; stable for large logits."""
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True), dtype=np.float32)

@@ -1,9 +1,9 @@
-"""Excerpt of a text that does not fit into the model: the tokens around the aspect.
+"""Excerpt of a text that is too long for the model: the tokens around the aspect.
 
-The excerpt is centred on the words that hold the aspect's first occurrence, whole words before parts of words. It is
-shifted so that it does not run over the start or the end of the text, so it always has as many tokens as there is room
-for. Words that do not fit themselves are kept from their first token on. A text without the aspect keeps its start, and
-so does a text with a topic or with no phrase at all.
+The excerpt is centred on the words of the aspect's first occurrence; an occurrence of whole words is preferred to one
+inside a word. The excerpt is shifted to stay within the text, so it always has as many tokens as there is room for. If
+the words of the aspect alone are too long, they are kept from their first token on. The excerpt is the start of the
+text if the aspect is not in the text, and for a topic or no phrase.
 """
 
 import string
@@ -21,7 +21,7 @@ _IDEOGRAPHS: Final = (
     (0xF900, 0xFAFF),
     (0x20000, 0x2A6DF),
     (0x2A700, 0x2B81F),
-    (0x2B920, 0x2CEAF),  # as the tokenizers library has it
+    (0x2B920, 0x2CEAF),  # the same range as in the tokenizers library
     (0x2F800, 0x2FA1F),
 )
 
@@ -30,18 +30,18 @@ def first_kept(before: int, named: int, length: int, room: int) -> int:
     """Return the number of the first token to keep, 0 to length - room.
 
     Args:
-        before: tokens before the words of the aspect.
-        named: tokens of these words.
-        length: tokens of the text.
-        room: tokens to keep, at least 1 and less than `length`.
+        before: number of tokens before the words of the aspect.
+        named: number of tokens of these words.
+        length: number of tokens of the text.
+        room: number of tokens to keep, at least 1 and less than `length`.
     """
     return max(0, min(before - max(0, room - named) // 2, length - room))
 
 
 def up_to_aspect(text: str, aspect: str) -> tuple[str, str]:
-    """Return the text before the words that hold the aspect, and these words; both empty without the aspect.
+    """Return the text before the words of the aspect, and these words; both are empty if the text lacks the aspect.
 
-    The words are extended to where a tokenizer splits in any case, so that the parts have the tokens of the whole.
+    The words are extended to places where every tokenizer splits, so that the parts have the same tokens as the whole.
     """
     span = find_aspect(text, aspect, whole_words=True)
     if span is None:
@@ -59,7 +59,7 @@ def _splits(text: str, at: int) -> bool:
 
 
 def _breaks(character: str) -> bool:
-    """Return True for characters that are a token of their own, or none: white space, punctuation, ideographs."""
+    """Return True for a character that is its own token or no token: white space, punctuation, ideographs."""
     if character.isascii():
         return character in _ASCII_BREAKS
     if unicodedata.category(character)[0] in "PZ":

@@ -1,4 +1,4 @@
-"""One model version on disk: its files, its config, and the digest that proves it is whole."""
+"""Package of a model version on disk: its files, its config, and the digest that shows that it is complete."""
 
 import hashlib
 import json
@@ -32,10 +32,10 @@ _KNOWN_INPUTS: Final = frozenset({"input_ids", "attention_mask", "token_type_ids
 class PackageConfig:
     """Content of `config.json` about the model.
 
-    `task` has the labels in the order of the scores; a package of an earlier release has none and is of the default
-    task. `max_tokens` counts the whole row with its special tokens: three for a pair, two for plain text. `inputs` are
-    the names that the ONNX graph takes. `run` is the tracking run whose weights made it; earlier releases did not
-    write it.
+    `task` has the labels in the order of the scores; packages of early releases have no task in the file and get the
+    default task. `max_tokens` counts the whole row with its special tokens: three for a pair, two for plain text.
+    `inputs` are the names of the ONNX graph's inputs. `run` is the tracking run that trained the weights; None in
+    packages of earlier releases.
     """
 
     task: TaskSpec
@@ -53,7 +53,7 @@ class PackageConfig:
         """Read the parsed `config.json`.
 
         Raises:
-            ValueError: a field is missing or has a value that this engine does not serve.
+            ValueError: a field is missing or has a value that this engine does not support.
         """
         version = content.get("schema_version")
         if version != _SCHEMA_VERSION:
@@ -89,7 +89,7 @@ def input_form_of(task: TaskSpec) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPackage:
-    """A package folder that was read and found whole. `temperature` divides the logits before softmax."""
+    """Package folder that was read and found complete. `temperature` divides the logits before softmax."""
 
     folder: Path
     config: PackageConfig
@@ -98,17 +98,17 @@ class ModelPackage:
 
     @property
     def model_path(self) -> Path:
-        """The ONNX graph."""
+        """Path of the ONNX graph."""
         return self.folder / MODEL_FILE
 
     @property
     def tokenizer_path(self) -> Path:
-        """The tokenizer, as the `tokenizers` library writes it."""
+        """Path of the tokenizer, in the format of the `tokenizers` library."""
         return self.folder / TOKENIZER_FILE
 
     @property
     def warmup_path(self) -> Path:
-        """Synthetic rows with the scores that the packaged engine gave them."""
+        """Path of the synthetic warm-up rows with their scores."""
         return self.folder / WARMUP_FILE
 
     @property
@@ -118,7 +118,7 @@ class ModelPackage:
 
 
 def package_digest(folder: Path) -> str:
-    """SHA-256 in hex over model, tokenizer, config and calibration: what an answer depends on.
+    """Return the SHA-256 (hex) over the files that answers depend on: model, tokenizer, config and calibration.
 
     Raises:
         IntegrityError: one of the files is missing or cannot be read.
@@ -135,14 +135,14 @@ def package_digest(folder: Path) -> str:
 
 
 def load_package(folder: Path, *, expected_digest: str | None = None) -> ModelPackage:
-    """Read and check a package folder; the model itself is not loaded yet.
+    """Read and check a package folder; the model is not loaded yet.
 
     Args:
-        folder: holds the files of one version.
-        expected_digest: the digest in the ledger or the registry; not checked when None.
+        folder: folder with the files of one version.
+        expected_digest: digest in the ledger or the registry; None: not checked.
 
     Raises:
-        IntegrityError: a file is missing, unreadable or not in the expected form, or the digest is another one.
+        IntegrityError: a file is missing, unreadable or not in the expected form, or the digest differs.
     """
     digest = package_digest(folder)
     if expected_digest is not None and digest != expected_digest:

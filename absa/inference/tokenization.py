@@ -1,12 +1,12 @@
-"""Rows to token ids with the tokenizer's own special tokens: `[CLS] text [SEP] phrase [SEP]`, or `[CLS] text [SEP]`.
+"""Encoding of rows as token ids with special tokens: `[CLS] text [SEP] phrase [SEP]`, or `[CLS] text [SEP]`.
 
-Two libraries know how: `tokenizers` is the reference and reads every tokenizer.json; `nanotoken` encodes WordPiece many
-times faster. The fast one is taken where it is installed, reads the file, and gives the reference's ids on a few texts
-that exercise what tokenizers differ in.
+There are two libraries: `tokenizers` is the reference and reads every tokenizer.json; `nanotoken` encodes WordPiece
+many times faster. The fast library is used if it is installed, reads the file, and gives the same ids as the reference
+on a few texts that show differences between tokenizers.
 
-A text that does not fit is cut around the aspect (`absa.inference.excerpt`); beside a topic, which need not be in the
-text, and without a phrase its start is kept. Both libraries follow the same rule, because it needs nothing from them
-but the number of tokens of a text.
+A text that is too long is cut around the aspect (`absa.inference.excerpt`). With a topic, which need not be in the
+text, and without a phrase, the start of the text is kept. The rule needs only the numbers of tokens, so it is the same
+for both libraries.
 """
 
 import os
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
 ModelInput = tuple[str, str | None]
-"""Text and aspect or topic; None for plain text."""
+"""Text and phrase (aspect or topic); the phrase is None for plain text."""
 
-_KNOWN_WORDS: Final = 100_000  # the fast tokenizer's cache, a few MB a process
+_KNOWN_WORDS: Final = 100_000  # size of the fast tokenizer's cache, a few MB per process
 _TRIALS: Final[tuple[ModelInput, ...]] = (
     ("The Café's check-in took 3,5 hours!!", "check-in"),
     ("naïve ÜBER straße ﬁne İstanbul — “quoted” …", "İstanbul"),
@@ -42,9 +42,9 @@ _TRIALS: Final[tuple[ModelInput, ...]] = (
 
 
 class Template(NamedTuple):
-    """Ids of a row's special tokens: in front of the text, between text and phrase, and behind the phrase.
+    """Ids of a row's special tokens: before the text, between text and phrase, and after the phrase.
 
-    Plain text has none between.
+    `between` is empty for plain text.
     """
 
     prefix: tuple[int, ...]
@@ -63,10 +63,10 @@ class Template(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """Token ids of one row and which sequence each belongs to (0 text, 1 phrase); unpadded, equal lengths.
+    """Token ids of one row, and their types (0 text, 1 phrase); not padded, of equal lengths.
 
-    Ids are uint16 where the vocabulary fits (half a kilobyte for the longest row), uint32 otherwise; types are uint8.
-    `truncated` is True if tokens of the text or of the phrase were left out.
+    Ids are uint16 if the vocabulary is small enough (half a kilobyte for the longest row), otherwise uint32. Types are
+    uint8. `truncated` is True if tokens of the text or of the phrase were left out.
     """
 
     input_ids: npt.NDArray[np.generic]
@@ -80,10 +80,10 @@ class Encoded(NamedTuple):
 
 
 class Apart(NamedTuple):
-    """Token ids of many texts and of their phrases, each end to end without special tokens.
+    """Token ids of many texts and of their phrases, each concatenated without special tokens.
 
-    Of text i a row keeps `text_lengths[i]` tokens from `text_starts[i]` on, an offset into `text_ids`; a length
-    below 1 means that the reference has to encode the row. Plain text has phrases without tokens.
+    Row i keeps `text_lengths[i]` tokens of its text, from `text_starts[i]` on, which is an index of `text_ids`. If the
+    length is below 1, the row must be encoded by `encode`. Phrases of plain text have no tokens.
     """
 
     text_ids: npt.NDArray[np.generic]
@@ -94,17 +94,17 @@ class Apart(NamedTuple):
 
 
 class PairTokenizer:
-    """Encoder of rows; of a text that is too long the tokens around the aspect are kept, or else its start.
+    """Encoder of rows. If a text is too long, the tokens around the aspect are kept, or the start of the text.
 
-    A row that fits has the ids of transformers' fast tokenizer for (text, phrase), or for the text alone. Only a phrase
-    that fills the model on its own is shortened: then the longer of the two loses its end. No row has more than
-    `max_tokens` tokens. Safe to use from several threads.
+    A row that is short enough has the ids of transformers' fast tokenizer for (text, phrase), or for the text alone. A
+    phrase is shortened only if it leaves no room for the text: then the longer of the two loses its end. No row has
+    more than `max_tokens` tokens. Safe to use from several threads.
 
     Args:
-        tokenizer: of the `tokenizers` library, without truncation.
-        overlong: as `tokenizer`, truncating to `max_tokens`.
-        max_tokens: most tokens of a row, the special ones included.
-        task: an aspect is looked for in the text, a topic is not.
+        tokenizer: tokenizer of the `tokenizers` library, without truncation.
+        overlong: the same tokenizer with truncation to `max_tokens`.
+        max_tokens: largest number of tokens of a row, special tokens included.
+        task: an aspect is searched in the text, a topic is not.
     """
 
     def __init__(
@@ -127,10 +127,10 @@ class PairTokenizer:
         of threads in each would only compete with the other processes.
 
         Args:
-            path: the file.
-            max_tokens: most tokens of a row, the special ones included.
-            fast: whether the fast library may be used; False keeps to the reference.
-            task: an aspect is looked for in the text, a topic is not.
+            path: path of the file.
+            max_tokens: largest number of tokens of a row, special tokens included.
+            fast: True if the fast library may be used; False: only the reference.
+            task: an aspect is searched in the text, a topic is not.
 
         Raises:
             IntegrityError: the file is missing or is not a tokenizer.
@@ -154,7 +154,7 @@ class PairTokenizer:
 
     @property
     def is_fast(self) -> bool:
-        """True if the fast library encodes."""
+        """Return True if the fast library is used."""
         return self._fast is not None
 
     @property
@@ -175,18 +175,18 @@ class PairTokenizer:
         return Template(tuple(text.ids[: text.sequence_ids.index(0)]), (), tuple(text.ids[_end(text, 0) :]))
 
     def split(self, row: Encoded) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:
-        """Return the token ids of a row's text and phrase without special tokens; a phrase of plain text is empty."""
+        """Return the token ids of a row's text and phrase without special tokens; the phrase of plain text is empty."""
         special, end = self.template, row.tokens - len(self.template.suffix)
         asked = int(np.argmax(row.token_type_ids)) if self._is_pair else end  # the first token of the phrase
         return row.input_ids[len(special.prefix) : asked - len(special.between)], row.input_ids[asked:end]
 
     def _use_fast(self, content: str) -> None:
-        """Take the fast tokenizer if it is there and agrees with the reference."""
+        """Use the fast tokenizer if it is installed and agrees with the reference."""
         try:
             import nanotoken
 
             fast = nanotoken.WordPieceTokenizer.from_json(content)
-        except (ImportError, ValueError):  # not installed, or not a WordPiece of BERT's kind
+        except (ImportError, ValueError):  # not installed, or not a WordPiece tokenizer as in BERT
             return
         nanotoken.set_cache_entries(_KNOWN_WORDS)
         expected = self._encode_by_reference(_TRIALS)
@@ -212,7 +212,7 @@ class PairTokenizer:
             special = self._alone if pairs[k][1] is None else self._pair
             phrase = at[count + k + 1] - at[count + k]
             first, text, room = at[k], at[k + 1] - at[k], self.max_tokens - phrase - special.tokens
-            if text < 1 or room < 1:  # the text is empty, or the phrase fills the model
+            if text < 1 or room < 1:  # the text is empty, or the phrase leaves no room for it
                 rows += self._encode_by_reference(pairs[k : k + 1])
                 continue
             truncated = text > room
@@ -220,8 +220,8 @@ class PairTokenizer:
                 first += self._first_kept(pairs[k : k + 1], [text], [room], self._fast_counts)[0]
                 text = room
             prefix, between, suffix = templates[special]
-            parted = len(prefix) + text  # where the text ends
-            asked = parted + len(between)  # where the phrase begins
+            parted = len(prefix) + text  # end of the text
+            asked = parted + len(between)  # start of the phrase
             input_ids = np.empty(text + phrase + special.tokens, dtype=self._dtype)
             input_ids[: len(prefix)] = prefix
             input_ids[len(prefix) : parted] = ids[first : first + text]
@@ -235,9 +235,10 @@ class PairTokenizer:
         return rows
 
     def encode_apart(self, texts: Sequence[str], phrases: Sequence[str] | None) -> Apart | None:
-        """Encode columns of texts and phrases with a loop over the rows to cut alone; None where only `encode` can.
+        """Encode columns of texts and phrases; only rows that must be cut need a loop. None if only `encode` can do it.
 
-        That is where the fast library is not in use, or a text cannot be written as UTF-8. Plain text has no phrases.
+        The result is None if the fast library is not used, or if a text cannot be written as UTF-8. `phrases` is None
+        for plain text.
         """
         if self._fast is None:
             return None
@@ -267,7 +268,7 @@ class PairTokenizer:
         return [self._fitted(pair, each) for pair, each in zip(pairs, encodings, strict=True)]
 
     def _fitted(self, pair: ModelInput, whole: "Encoding") -> Encoded:
-        """Cut a row that is longer than the model."""
+        """Return a row, cut to `max_tokens` if it is too long."""
         ids, types = whole.ids, whole.type_ids
         over = len(ids) - self.max_tokens
         if over > 0:
@@ -302,13 +303,13 @@ class PairTokenizer:
         rooms: Sequence[int],
         count: Callable[[Sequence[str]], list[int]],
     ) -> list[int]:
-        """Return for each text that is too long the number of its first token to keep.
+        """Return the number of the first token to keep, for texts that are too long.
 
         Args:
-            pairs: text and phrase.
-            lengths: tokens of each text.
-            rooms: tokens that each row has room for, at least 1 and less than the length.
-            count: tokens of texts, without special ones.
+            pairs: text and phrase of each row.
+            lengths: number of tokens of each text.
+            rooms: number of tokens of each text to keep, at least 1 and less than the length.
+            count: returns the number of tokens of each text, without special tokens.
         """
         if not self._around_phrase:
             return [0] * len(pairs)
@@ -323,7 +324,7 @@ class PairTokenizer:
 
 
 def _end(encoding: "Encoding", sequence: int) -> int:
-    """Return the place behind the last token of a sequence."""
+    """Return the index after the last token of a sequence."""
     of = encoding.sequence_ids
     return len(of) - int(of[::-1].index(sequence))
 
