@@ -1,1 +1,1 @@
-"""Ledger of what is active: routing, state, record, lifecycle and history are pure, the store reads and appends."""
+"""Ledger of the active versions. Only the store reads and appends; the other modules are pure."""

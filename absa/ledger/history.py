@@ -1,4 +1,4 @@
-"""Questions that the ledger's history answers. Pure; records come oldest first."""
+"""Queries of the ledger's history. Pure; records are ordered oldest first."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,12 +9,12 @@ from absa.ledger.record import LedgerRecord
 
 
 def record_at(records: Sequence[LedgerRecord], time: datetime) -> LedgerRecord | None:
-    """Return the record that was active at a time, or None before the first."""
+    """Return the record that was active at a time; None before the first record."""
     return next((record for record in reversed(records) if record.at <= time), None)
 
 
 def champion_since(records: Sequence[LedgerRecord]) -> LedgerRecord | None:
-    """Return the record that made the present champion champion; None without a champion."""
+    """Return the record that promoted the present champion; None without a champion."""
     since: LedgerRecord | None = None
     for record in reversed(records):
         if record.state.champion is None or record.state.champion != records[-1].state.champion:
@@ -24,9 +24,9 @@ def champion_since(records: Sequence[LedgerRecord]) -> LedgerRecord | None:
 
 
 def former_champion(records: Sequence[LedgerRecord]) -> str | None:
-    """Return the champion that a rollback restores; None where there is no other.
+    """Return the champion that a rollback restores; None if there was no other champion.
 
-    A version that was rolled back from does not count: a second roll-back goes further back, not to it again.
+    A version that a rollback removed does not count, so a second rollback restores an even earlier champion.
     """
     reigns: list[str] = []
     for record in records:
@@ -41,9 +41,9 @@ def former_champion(records: Sequence[LedgerRecord]) -> str | None:
 
 
 def trial_end(records: Sequence[LedgerRecord], version: str) -> LedgerRecord | None:
-    """Return the record that ended a version's trial without its promotion.
+    """Return the record that ended the trial of a version without its promotion.
 
-    None where no trial ended so, or where the version is tried now.
+    None if there is no such record, or if the version is tried now.
     """
     ended, tried = None, False
     for record in records:
@@ -57,9 +57,9 @@ def trial_end(records: Sequence[LedgerRecord], version: str) -> LedgerRecord | N
 
 
 def last_drop(records: Sequence[LedgerRecord]) -> tuple[list[str], LedgerRecord] | None:
-    """Return the versions that an experiment of the present champion dropped last, and the record that did.
+    """Return the versions that an experiment of the present champion dropped last, and the record of the drop.
 
-    None where no experiment dropped one, or where one of them is tried again.
+    None if no experiment dropped a version, or if one of these versions is tried again.
     """
     since = champion_since(records)
     if since is None:
@@ -76,7 +76,7 @@ def _tried(record: LedgerRecord) -> set[str]:
 
 
 def reign_end(records: Sequence[LedgerRecord], version: str) -> LedgerRecord | None:
-    """Return the record in which a version ceased to be champion; None where it never was, or is champion now."""
+    """Return the record that ended a version's time as champion; None if it never was champion, or is champion now."""
     ended, champion = None, None
     for record in records:
         if champion == version != record.state.champion:
@@ -88,5 +88,5 @@ def reign_end(records: Sequence[LedgerRecord], version: str) -> LedgerRecord | N
 
 
 def steps_of(records: Sequence[LedgerRecord], version: str) -> list[LedgerRecord]:
-    """Return the records whose state names a version."""
+    """Return the records whose state contains a version."""
     return [record for record in records if version in record.state.versions]

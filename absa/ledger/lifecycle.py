@@ -1,4 +1,4 @@
-"""Lifecycle of versions: transitions from one whole state to the next. Pure."""
+"""Lifecycle of versions: functions that return the next state. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,15 +10,15 @@ from absa.ledger.state import State
 
 
 def crowned(version: str) -> State:
-    """Return the state with a champion that has all traffic."""
+    """Return a state in which a version is champion and has all traffic."""
     return State(champion=version, challenger=None, plan=single(version))
 
 
 def challenged(state: State, version: str) -> State:
-    """Name a challenger; the champion keeps all traffic.
+    """Return the state with a challenger; the champion keeps all traffic.
 
     Raises:
-        PermanentError: there is no champion, the version is the champion, or an experiment tries another version.
+        PermanentError: there is no champion, the version is the champion, or an experiment of another version runs.
     """
     if state.champion is None:
         raise PermanentError("there is no champion to challenge: train a first version")
@@ -30,7 +30,7 @@ def challenged(state: State, version: str) -> State:
 
 
 def rerouted(state: State, plan: TrafficPlan) -> State:
-    """Return the state with an operator's plan. The champion stays: promotion is not a matter of traffic.
+    """Return the state with an operator's plan. A plan cannot change the champion.
 
     Raises:
         PermanentError: the plan's first arm is another version than the champion.
@@ -51,7 +51,7 @@ def experiment_name(champion: str, challengers: Sequence[str]) -> str:
 def live_arms(plan: TrafficPlan | None) -> tuple[Arm, ...]:
     """Return the arms of the challengers that are still tried.
 
-    An arm with share 0 in an A/B test was dropped; no other arm takes its band.
+    In an A/B test, an arm with share 0 was dropped; its band goes to no other challenger.
     """
     if plan is None or plan.mode == "single":
         return ()
@@ -59,13 +59,13 @@ def live_arms(plan: TrafficPlan | None) -> tuple[Arm, ...]:
 
 
 def _name_of(state: State, challengers: Sequence[str]) -> str:
-    """Return the running experiment's name; a plan that an operator wrote may have none."""
+    """Return the name of the running experiment; a default name if the operator's plan has none."""
     named = state.plan.experiment if state.plan is not None else None
     return named or experiment_name(str(state.champion), challengers)
 
 
 def _with_shares(state: State, mode: Mode, shares: Mapping[str, float], *, experiment: str) -> State:
-    """Return the state with an experiment's plan. Its salt stays, so that a unit keeps its arm through the ramp."""
+    """Return the state with an experiment's plan. The salt is kept, so that a unit keeps its arm during the ramp."""
     if state.champion is None:
         raise PermanentError("an experiment needs a champion and a challenger")
     before = state.plan
@@ -82,7 +82,7 @@ def _with_shares(state: State, mode: Mode, shares: Mapping[str, float], *, exper
 
 
 def shadowed(state: State, others: Sequence[str] = ()) -> State:
-    """Let the challenger, and other versions beside it, score every request without answering.
+    """Return the state in which the challenger, and other versions, score all requests without answering them.
 
     Raises:
         PermanentError: champion or challenger is missing, or a version is named twice.
@@ -97,7 +97,7 @@ def shadowed(state: State, others: Sequence[str] = ()) -> State:
 
 
 def ramped(state: State, share: float) -> State:
-    """Give each live challenger a share (0 to 1) of the units, at most as much as the champion has.
+    """Return the state in which each live challenger has a share (0 to 1) of the units, at most the champion's share.
 
     Raises:
         PermanentError: champion or challenger is missing.
@@ -115,7 +115,7 @@ def ramped(state: State, share: float) -> State:
 
 
 def dropped(state: State, version: str) -> State:
-    """Drop one challenger; the champion gets its units. Without a live challenger the experiment ends."""
+    """Return the state without one challenger; its units go to the champion. The last drop ends the experiment."""
     left = [arm for arm in live_arms(state.plan) if arm.version != version]
     if state.plan is None or not left:
         return withdrawn(state)
@@ -127,7 +127,7 @@ def dropped(state: State, version: str) -> State:
 
 
 def promoted(state: State, version: str | None = None) -> State:
-    """Make a challenger (by default the first) champion with all traffic.
+    """Return the state in which a challenger (by default the first) is champion with all traffic.
 
     Raises:
         PermanentError: there is no challenger.
@@ -139,7 +139,7 @@ def promoted(state: State, version: str | None = None) -> State:
 
 
 def withdrawn(state: State) -> State:
-    """Drop all challengers; the champion has all traffic again.
+    """Return the state without challengers; the champion has all traffic again.
 
     Raises:
         PermanentError: there is no champion.

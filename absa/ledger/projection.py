@@ -1,4 +1,4 @@
-"""Projection of the ledger's head: the registry's aliases, which show people what is active."""
+"""Projection of the ledger's head: the registry's aliases, which show the active versions in MLflow."""
 
 from typing import Protocol
 
@@ -7,31 +7,32 @@ from absa.ledger.routing import CHALLENGER, CHAMPION
 
 
 class Aliases(Protocol):
-    """Aliases of a registered model, and the ledger's head that they were last set from."""
+    """Aliases of a registered model, and the ledger's head from which they were last set."""
 
     def aliases(self) -> dict[str, str]:
         """Return the version of each alias."""
 
     def anchor(self) -> tuple[int, str] | None:
-        """Return number and hash of the last projected head."""
+        """Return number and hash of the last projected head; None before the first projection."""
 
     def set_alias(self, alias: str, version: str | None) -> None:
         """Set an alias; None removes it."""
 
     def set_anchor(self, number: int, digest: str) -> None:
-        """Note number and hash of the projected head, the number last: see `_rewritten`."""
+        """Store hash and number of the projected head, the number last: see `_rewritten`."""
 
 
 def project_head(registry: Aliases, head: LedgerRecord) -> list[str]:
-    """Set the aliases champion and challenger as in the ledger's head. Idempotent; any process may call it.
+    """Set the aliases champion and challenger as in the ledger's head. Idempotent; any process may call this function.
 
     Returns:
-        A sentence for each alias that was moved by hand since the last projection; it has been put back. One where
-        the ledger is not the one that was projected before: the anchor is left, so that `verify` keeps reporting it.
+        A sentence for each alias that was moved by hand since the last projection and is now corrected; and a sentence
+        if the ledger is another one than at the last projection. In this case the anchor is not changed, so that
+        `verify` continues to report the difference.
     """
     anchor = registry.anchor()
     if anchor is not None and anchor[0] > head.number:
-        return []  # a newer head was projected already
+        return []  # another process has projected a newer head
     current = registry.aliases()
     by_hand: list[str] = []
     for alias, wanted in ((CHAMPION, head.state.champion), (CHALLENGER, head.state.challenger)):
@@ -51,9 +52,9 @@ def project_head(registry: Aliases, head: LedgerRecord) -> list[str]:
 
 
 def _rewritten(head: LedgerRecord, anchor: tuple[int, str]) -> bool:
-    """Return True if the record that the registry remembers is another one now.
+    """Return True if the ledger has another record than the projected one under the same number.
 
-    A projection that was killed half-way leaves the head's hash beside the number before it; that is none.
+    A projection that was killed has stored the head's hash with the number of the record before; this does not count.
     """
     number, remembered = anchor
     if number == head.number:

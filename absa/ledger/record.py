@@ -1,4 +1,4 @@
-"""Ledger record: its JSON, its hash, and the verification of a chain. Pure."""
+"""Ledger record: JSON, hash, and verification of the chain. Pure."""
 
 import hashlib
 import json
@@ -19,20 +19,20 @@ _NO_HASH: Final = ""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LedgerRecord:
-    """One step of a model's life.
+    """Record of one change of the active versions.
 
     Attributes:
         number: position in the chain, from 1.
         at: time of the append.
-        actor: flow, operator or service that appended it.
-        action: one of ACTIONS; records of earlier releases may carry another word.
+        actor: flow, operator or service that appended the record.
+        action: one of LEDGER_ACTIONS; records of earlier releases may have another action.
         reason: one sentence.
         state: the whole resulting state.
         versions: package digest of every version that is known so far.
-        evidence_digest: names `evidence/<digest>.json`; None without evidence.
-        previous_hash: hash of the record before; empty in the first.
+        evidence_digest: digest of `evidence/<digest>.json`; None without evidence.
+        previous_hash: hash of the record before; empty in the first record.
         hash: see `record_hash`.
-        task: of the home, in the first record alone; None in first records of releases without tasks too.
+        task: task of the home in the first record; None in later records, and in records of releases without tasks.
     """
 
     number: int
@@ -76,7 +76,7 @@ def canonical_json(value: Any) -> bytes:
 
 
 def evidence_digest(evidence: Mapping[str, Any]) -> str:
-    """Return the SHA-256 that names evidence in a record and in the lake."""
+    """Return the SHA-256 of evidence, which is its name in records and in the lake."""
     return hashlib.sha256(canonical_json(evidence)).hexdigest()
 
 
@@ -92,9 +92,9 @@ def next_record(
     evidence_digest: str | None,
     task: TaskSpec = ABSA,
 ) -> LedgerRecord:
-    """Build the record that follows a head, with its hash. Digests that the head knows are carried on.
+    """Return the record that follows a head, with its hash. The digests of versions in the head are copied.
 
-    The first record names the task.
+    Only the first record has the task.
 
     Raises:
         PermanentError: the action is unknown, or the state names a version without a digest.
@@ -145,11 +145,11 @@ def parse_record(number: int, data: bytes) -> LedgerRecord:
 
 
 def chain_problems(stored: Sequence[tuple[int, bytes]], *, anchor: tuple[int, str] | None = None) -> list[str]:
-    """Return a sentence for each broken hash, link or number; empty where the chain is whole.
+    """Return a sentence for each broken hash, link or number; empty if the chain is complete.
 
     Args:
         stored: number and bytes of every record, in order of their numbers.
-        anchor: number and hash of the head in the registry's tags, which reveal a cut tail.
+        anchor: number and hash of the head in the registry's tags; they show if the last records were removed.
     """
     problems: list[str] = []
     if [number for number, _ in stored] != list(range(1, len(stored) + 1)):

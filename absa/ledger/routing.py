@@ -1,4 +1,4 @@
-"""Traffic plan, and assignment of a unit to an arm. Pure; shared by router, replay and simulation."""
+"""Traffic plan, and assignment of units to arms. Pure; used by router, replay and simulation."""
 
 import hashlib
 import math
@@ -15,7 +15,7 @@ _BELOW_ONE: Final = math.nextafter(1.0, 0.0)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arm:
-    """Part of one version in a plan. `share` is 0 to 1."""
+    """One version in a plan with its share of the traffic, 0 to 1."""
 
     name: str
     version: str
@@ -26,7 +26,8 @@ class Arm:
 class TrafficPlan:
     """Distribution of the traffic over arms. The champion's arm comes first; shares sum to 1.
 
-    In shadow mode the champion has share 1 and the other arms, with share 0, score the same requests unseen.
+    In shadow mode the champion has share 1. The other arms have share 0 and score the same requests; their scores are
+    only logged.
 
     Raises:
         ValueError: an unknown mode, no champion, equal names, a share outside 0 to 1, or shares that do not sum to 1.
@@ -58,17 +59,17 @@ class TrafficPlan:
 
     @property
     def champion(self) -> Arm:
-        """Arm that has the rest of the traffic."""
+        """Arm of the champion, which has all traffic that no challenger has."""
         return self.arms[0]
 
     @property
     def challengers(self) -> tuple[Arm, ...]:
-        """The other arms, in order."""
+        """Arms of the challengers, in order."""
         return self.arms[1:]
 
     @property
     def versions(self) -> tuple[str, ...]:
-        """Every version that a router must hold, the champion's first, without repeats."""
+        """Versions that a router must load, the champion first, without repeats."""
         return tuple(dict.fromkeys(arm.version for arm in self.arms))
 
     def to_json(self) -> dict[str, Any]:
@@ -77,7 +78,7 @@ class TrafficPlan:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "TrafficPlan":
-        """Read a plan; unknown fields are ignored, so that older code reads newer records.
+        """Read a plan; unknown fields are ignored, so that an older release reads newer records.
 
         Raises:
             ValueError: a field is missing or wrong.
@@ -93,7 +94,7 @@ class TrafficPlan:
 
 
 def single(version: str, *, salt: str = "") -> TrafficPlan:
-    """Return a plan with all traffic for one version."""
+    """Return a plan in which one version has all traffic."""
     return TrafficPlan(
         mode="single", experiment=None, salt=salt, arms=(Arm(name=CHAMPION, version=version, share=1.0),)
     )
@@ -102,13 +103,13 @@ def single(version: str, *, salt: str = "") -> TrafficPlan:
 def bucket(unit: str, salt: str) -> float:
     """Return a unit's position in [0, 1): the first 8 bytes of SHA-256 of `salt:unit`, big-endian, over 2^64."""
     digest = hashlib.sha256(f"{salt}:{unit}".encode()).digest()
-    return min(int.from_bytes(digest[:8], "big") / 2**64, _BELOW_ONE)  # the highest digests would round up to 1.0
+    return min(int.from_bytes(digest[:8], "big") / 2**64, _BELOW_ONE)  # the largest digests would be rounded up to 1.0
 
 
 def assign(plan: TrafficPlan, unit: str) -> Arm:
-    """Return the arm that answers a unit. Sticky: a raised share moves no unit off its challenger.
+    """Return the arm that answers a unit. Sticky: if shares grow, no unit leaves its challenger.
 
-    Challenger k of n has the band that starts at k / n and is as long as its share; the champion has the rest.
+    Challenger k of n has the units whose bucket is in [k / n, k / n + share); the champion has the rest.
     """
     if plan.mode != "ab":
         return plan.champion

@@ -9,7 +9,7 @@ from absa.ledger.routing import TrafficPlan
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class State:
-    """Everything that is active. Versions are registry version numbers as text."""
+    """Active versions and traffic plan. Versions are registry version numbers as text."""
 
     champion: str | None = None
     challenger: str | None = None
@@ -17,7 +17,7 @@ class State:
 
     @property
     def versions(self) -> set[str]:
-        """Every version that the state names."""
+        """All versions in the state."""
         plan = self.plan.versions if self.plan else ()
         return {version for version in (self.champion, self.challenger, *plan) if version is not None}
 

@@ -1,4 +1,4 @@
-"""Store of ledger records in the lake. Creating the next record is the commit; readers follow what is appended."""
+"""Store of ledger records in the lake. Creating the next record is the commit; readers follow new records."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,29 +25,29 @@ from absa.task import ABSA, TaskSpec
 
 
 class Ledger:
-    """Follows and appends records. Of two concurrent appends after the same head one gets a ConflictError.
+    """Ledger in the lake. Of two concurrent appends after the same head, one gets a ConflictError.
 
-    One object may be shared by threads. It keeps the history in memory once `follow` was called.
+    Threads may share an object. After the first call of `follow`, it keeps the history in memory.
 
     Args:
-        lake: holds the records.
-        clock: time of a new record.
-        task: of the home, for the first record.
+        lake: lake of the records.
+        clock: returns the time of a new record.
+        task: task of the home, for the first record.
     """
 
     def __init__(self, lake: Lake, *, clock: Callable[[], datetime] = utc_now, task: TaskSpec = ABSA) -> None:
         self._lake = lake
         self._clock = clock
         self._task = task
-        self._seen = 0  # number of the newest record that any call has met
+        self._seen = 0  # number of the newest record that a call has read
         self._followed: tuple[LedgerRecord, ...] = ()
         self._lock = Lock()
 
     def follow(self) -> tuple[LedgerRecord, ...]:
-        """Return every record, oldest first, as one moment of the lake has them.
+        """Return all records, oldest first, as they are in the lake at one moment.
 
-        The first call reads the whole history. A later one reads the records that are new since, and costs one
-        existence probe where nothing is.
+        The first call reads the whole history. A later call reads only new records; without new records it makes one
+        request that checks if a key exists.
 
         Raises:
             IntegrityError: a record cannot be read.
@@ -64,12 +64,13 @@ class Ledger:
             return self._followed
 
     def head(self, *, after: int = 0) -> LedgerRecord | None:
-        """Return the active record without the history, or None where the ledger is empty.
+        """Return the active record without the history; None if the ledger is empty.
 
-        The first call lists the whole ledger. A later one costs two existence probes and a read where nothing is new.
+        The first call lists the whole ledger. Without new records, a later call makes two requests that check if a key
+        exists, and one read.
 
         Args:
-            after: number of a record that exists, which spares the first call its listing.
+            after: number of an existing record, with which the first call needs no listing; 0: unknown.
 
         Raises:
             NotFoundError: the ledger has no record with the number `after`.
@@ -95,19 +96,19 @@ class Ledger:
         versions: Mapping[str, str] | None = None,
         evidence: Mapping[str, Any] | None = None,
     ) -> LedgerRecord:
-        """Commit a new state on top of the head that the caller saw.
+        """Append a record with a new state after the head that the caller has read.
 
         Args:
-            expected: number of that head; 0 where the ledger was empty.
+            expected: number of this head; 0 if the ledger was empty.
             actor: flow, operator or service.
-            action: one of ACTIONS.
+            action: one of LEDGER_ACTIONS.
             reason: one sentence.
             state: the whole resulting state.
-            versions: digests of versions that the record adds; digests that the head knows are carried on.
+            versions: package digests of new versions; the digests in the head are copied.
             evidence: basis of the decision, kept under `evidence/<digest>.json`.
 
         Raises:
-            ConflictError: the head is another record by now.
+            ConflictError: the ledger has another head now.
             PermanentError: the action is unknown, or the state names a version without a digest.
         """
         head = self.head()
@@ -137,7 +138,7 @@ class Ledger:
         return record
 
     def task(self) -> TaskSpec | None:
-        """Return the task of the first record, which is the home's; None where the ledger is empty.
+        """Return the task of the home from the first record; None if the ledger is empty.
 
         Raises:
             IntegrityError: the record cannot be read.
@@ -149,7 +150,7 @@ class Ledger:
             return None
 
     def evidence(self, record: LedgerRecord) -> dict[str, Any]:
-        """Return the evidence of a record; empty where it has none or the lake lost it.
+        """Return the evidence of a record; empty if the record has none or the lake has lost it.
 
         Raises:
             UnavailableError: the lake is unavailable.
@@ -163,7 +164,7 @@ class Ledger:
         return found if isinstance(found, dict) else {}
 
     def verify(self, *, anchor: tuple[int, str] | None = None) -> list[str]:
-        """Read the whole ledger from the lake and return its problems, see `chain_problems`."""
+        """Read the whole ledger from the lake and return its problems; see `chain_problems`."""
         return chain_problems(self._stored(), anchor=anchor)
 
     def _conflict(self, what: str) -> ConflictError:
@@ -173,7 +174,7 @@ class Ledger:
         return ConflictError(f"{what}: look again")
 
     def _was_replaced(self) -> bool:
-        """Return True if the lake no longer has the last followed record: a backup was restored since."""
+        """Return True if the lake no longer has the last record that was read: a backup was restored since."""
         if not self._followed:
             return False
         last = self._followed[-1]
@@ -199,7 +200,7 @@ class Ledger:
 
 
 def _with_shared_digests(records: Iterable[LedgerRecord], known: dict[str, str]) -> Iterator[LedgerRecord]:
-    """Let records with equal `versions` share one dict: every record repeats all digests of the ledger."""
+    """Yield records; equal `versions` share one dict to save memory, because each record has all digests."""
     for record in records:
         if record.versions != known:
             known = record.versions
