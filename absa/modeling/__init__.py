@@ -1,1 +1,1 @@
-"""The sentence-pair classifier: its architecture, and the base models that it starts from."""
+"""Model: architecture of the classifier, and the base models from which a training starts."""

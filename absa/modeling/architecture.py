@@ -1,8 +1,8 @@
-"""The fast path: a BERT encoder of our own below the head.
+"""Own BERT encoder below the head: the fast path.
 
-Written out rather than taken from transformers for three reasons: the class is imported in two seconds instead of
-eight, its parameters map one to one onto the ONNX graph that packaging writes, and rows of equal length need no mask.
-The parameter names on disk are those of `transformers.BertModel`, so folders are read and written both ways.
+The encoder is not taken from transformers for three reasons: the import takes two seconds instead of eight, the
+parameters map one to one to the ONNX graph that packaging writes, and rows of equal length need no mask. The names of
+parameters on disk are those of `transformers.BertModel`, so each library reads the folders of the other.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - the name that everyone knows it by
+from torch.nn import functional as F  # noqa: N812 - the usual name
 
 from absa.modeling.head import Classifier
 from absa.task import ABSA, TaskSpec
@@ -18,7 +18,7 @@ from absa.task import ABSA, TaskSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """The sizes of an encoder. Two models fit each other's weights when these are equal."""
+    """Sizes of an encoder. Two models can exchange weights if their sizes are equal."""
 
     layers: int
     hidden: int
@@ -39,7 +39,7 @@ class Architecture:
         """Read the sizes from a BERT `config.json`.
 
         Raises:
-            ValueError: it describes another family of models.
+            ValueError: the config describes another family of models.
         """
         family = config.get("model_type")
         same_layers = family == "bert" or (family == "electra" and config["embedding_size"] == config["hidden_size"])
@@ -60,7 +60,7 @@ class Architecture:
         )
 
     def to_huggingface(self) -> dict[str, Any]:
-        """Return the same sizes as a BERT `config.json`."""
+        """Return the sizes as the content of a BERT `config.json`."""
         return {
             "architectures": ["BertModel"],
             "model_type": "bert",
@@ -79,7 +79,7 @@ class Architecture:
 
 
 class Layer(nn.Module):
-    """One transformer block with its norms after the residuals, as BERT has them. The three projections are one."""
+    """Transformer block with norms after the residuals, as in BERT. One matrix has all three projections."""
 
     def __init__(self, architecture: Architecture, dropout: float) -> None:
         super().__init__()
@@ -95,7 +95,8 @@ class Layer(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None, frozen: bool = False) -> Tensor:
         """Return the layer's output (B, T, H) in fp32 from `x` (B, T, H).
 
-        `mask` (B, 1, 1 or T, T) is True where a token sees another; None: everywhere. A frozen layer drops nothing.
+        `mask` (B, 1, 1 or T, T) is True where a token attends to another; None: everywhere. A frozen layer has no
+        dropout.
         """
         rows, length, width = x.shape
         projected = self.attend(x)
@@ -103,15 +104,15 @@ class Layer(nn.Module):
         rate = self.dropout if self.training and not frozen else 0.0
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate)  # (B, heads, T, H / heads)
         mixed = self.project(mixed.transpose(1, 2).reshape(rows, length, width))
-        # autocast's norms return fp32; as wide as the products, the residual stream is half the traffic of a step
+        # under autocast, norms return fp32; the cast to the dtype of the products halves the memory traffic of a step
         x = self.attention_norm(x.to(mixed.dtype) + F.dropout(mixed, rate, self.training)).to(mixed.dtype)
         inner = self.contract(F.gelu(self.expand(x)))
         out: Tensor = self.output_norm((x + F.dropout(inner, rate, self.training)).float())
-        return out  # fp32, as the head reads it; the next layer narrows it
+        return out  # fp32 for the head; the next layer casts it
 
 
 class PairClassifier(Classifier):
-    """Classifier with the BERT of this module as its encoder."""
+    """Classifier whose encoder is the BERT of this module."""
 
     def __init__(self, architecture: Architecture, *, dropout: float = 0.1, task: TaskSpec = ABSA) -> None:
         super().__init__()
@@ -131,7 +132,7 @@ class PairClassifier(Classifier):
         Args:
             input_ids: token ids (B, T).
             token_types: 0 for the text, 1 for the phrase (B, T).
-            mask: True where there is a token (B, T); None when no row is padded.
+            mask: True where there is a token (B, T); None if no row is padded.
         """
         mentions = None if self.mark is None else self.find_aspect(input_ids, token_types)
         x = self._embed(input_ids, token_types, self.places.weight[: input_ids.shape[1]], mentions)
@@ -143,13 +144,13 @@ class PairClassifier(Classifier):
     shares_lines = True
 
     def forward_lines(self, input_ids: Tensor, token_types: Tensor, rows: Tensor, places: Tensor, most: int) -> Tensor:
-        """Return logits (B, R, labels) of rows in lines, from the arguments of `Classifier.forward_lines`."""
+        """Return logits (B, R, labels) of rows in lines; see `Classifier.forward_lines`."""
         together, mentions = self._relations(input_ids, token_types, rows)
         x = self._embed(input_ids, token_types, self.places(places.int()), mentions)
         return self._upper(x, token_types, rows, places, most, 0, together, mentions)
 
     def lower_lines(self, input_ids: Tensor, token_types: Tensor, rows: Tensor, places: Tensor, depth: int) -> Tensor:
-        """Return the output (B, T, H) of the lowest layers, as `Classifier.lower_lines` describes it."""
+        """Return the output (B, T, H) of the lowest layers; see `Classifier.lower_lines`."""
         together, mentions = self._relations(input_ids, token_types, rows)
         x = self._embed(input_ids, token_types, self.places(places.int()), mentions, frozen=True)
         for layer in list(self.layers)[:depth]:
@@ -159,7 +160,7 @@ class PairClassifier(Classifier):
     def upper_lines(
         self, x: Tensor, input_ids: Tensor, token_types: Tensor, rows: Tensor, places: Tensor, most: int, depth: int
     ) -> Tensor:
-        """Return logits (B, R, labels) from what `lower_lines` gave."""
+        """Return logits (B, R, labels) from the result of `lower_lines`."""
         together, mentions = self._relations(input_ids, token_types, rows)
         return self._upper(x, token_types, rows, places, most, depth, together, mentions)
 
@@ -184,7 +185,7 @@ class PairClassifier(Classifier):
     def _embed(
         self, input_ids: Tensor, token_types: Tensor, places: Tensor, mentions: Tensor | None, frozen: bool = False
     ) -> Tensor:
-        """Embed tokens; a type is a difference, because a look-up of two rows sorts all tokens in its backward."""
+        """Embed tokens. Types are added by arithmetic, because the backward pass of a look-up would sort all tokens."""
         text, phrase = self.types.weight[0], self.types.weight[1]
         x = self.words(input_ids) + places + text + token_types[..., None] * (phrase - text)
         if self.mark is not None and mentions is not None:
@@ -197,20 +198,20 @@ class PairClassifier(Classifier):
         return self.words
 
     def stored(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return weights by their names in `transformers.BertModel`, and the content of a BERT's config.json."""
+        """Return weights by their names in `transformers.BertModel`, and the content of config.json."""
         return to_huggingface_weights(self), self.architecture.to_huggingface()
 
     def layer_of(self, name: str) -> int | None:
-        """Return the number of the layer that a parameter is in, from 0; None outside of the layers."""
+        """Return the number of a parameter's layer, from 0; None if the parameter is outside of the layers."""
         return int(name.split(".")[1]) if name.startswith("layers.") else None
 
     def is_table(self, name: str) -> bool:
-        """Return True for a parameter that embeds words or places."""
+        """Return True for a parameter that embeds words or positions."""
         return name.startswith(("words.", "places."))
 
 
 def to_huggingface_weights(model: PairClassifier) -> dict[str, Tensor]:
-    """Return the encoder's weights under the names of `transformers.BertModel`, and the head's under `classifier.`."""
+    """Return the encoder's weights by their names in `transformers.BertModel`, and the head's as `classifier.*`."""
     state = {name: value.detach() for name, value in model.state_dict().items()}
     weights = {theirs: state[ours].clone() for ours, theirs in _EMBEDDINGS.items()}
     for index in range(model.architecture.layers):
@@ -224,16 +225,17 @@ def to_huggingface_weights(model: PairClassifier) -> dict[str, Tensor]:
 
 
 def from_huggingface_weights(model: PairClassifier, weights: dict[str, Tensor], head_of: TaskSpec = ABSA) -> bool:
-    """Fill a model from weights of a BERT with at least as many layers; further layers are left out.
+    """Fill a model with the weights of a BERT that has at least as many layers; further layers are left out.
 
     Args:
         model: changed in place.
-        weights: by their names in `transformers.BertModel`.
-        head_of: task of the weights' head, if there is one. Where the model's task has further labels, their rows stay
-            as they were made.
+        weights: weights by their names in `transformers.BertModel`.
+        head_of: task of the head in the weights, if there is one. If the model's task has further labels, their rows
+            of the head are not changed.
 
     Returns:
-        Whether the weights held a head of all of the model's labels too; without one the head stays as it was made.
+        True if the weights have a head with all of the model's labels. If they have no head that fits, the model's
+        head is not changed.
 
     Raises:
         ValueError: a weight is missing or has another shape.
@@ -271,7 +273,7 @@ _EMBEDDINGS: Final = {
 
 
 def _layer_names(index: int) -> dict[str, str]:
-    """Names of one layer's weights, ours to theirs, the three joined projections aside."""
+    """Return transformers' names by our names for one layer's weights, without the three joined projections."""
     pairs = {
         "project": "attention.output.dense",
         "attention_norm": "attention.output.LayerNorm",

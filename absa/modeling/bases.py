@@ -1,4 +1,4 @@
-"""Base of a model: a packaged encoder, a folder, or a hub name; and how one is kept as a folder again."""
+"""Base of a model: reading of a base model's folder as a classifier, and writing of a classifier's folder."""
 
 import json
 from dataclasses import replace
@@ -34,9 +34,9 @@ __all__ = [
 ]
 
 _HEAD_WIDTH: Final = 32
-_WORDS_STD: Final = 0.5  # of a student's words: well above its other weights, so that they lead from the first step
+_WORDS_STD: Final = 0.5  # of a student's word embeddings, which must dominate in the first steps
 _START_STD: Final = 0.05
-_TASK: Final = "evergreen_task"  # in config.json beside the weights, whose head it describes
+_TASK: Final = "evergreen_task"  # key in config.json: task of the head
 
 
 def load_base(
@@ -46,20 +46,21 @@ def load_base(
     """Make a classifier from a base model's folder.
 
     Args:
-        folder: what `find_base` returned, or what `save_weights` wrote.
-        task: its labels are the model's; a head of fewer of them is kept and gets rows for the new ones.
-        layers: keep this many; from a deeper base they are picked evenly, the last one among them.
-        hidden: width of the model; below the base's width the words keep their principal components and the layers
-            start untrained (see `narrow`).
+        folder: folder that `find_base` returned or `save_weights` wrote.
+        task: task of the model. A head for the first of its labels is kept and extended by the new labels.
+        layers: number of layers to keep, evenly spaced, the last one included; None: all.
+        hidden: width of the model; None: the base's width. If it is smaller, word embeddings are reduced to their
+            principal components, and layers are untrained (see `narrow`).
         dropout: share of units dropped in training.
-        max_tokens: of the longest row, for which the model has to have positions.
-        seed: of a new head's weights.
+        max_tokens: number of tokens of the longest row; the model must have so many positions.
+        seed: seed of a new head's weights.
 
     Returns:
-        The model, and whether its head was in the folder too (a warm start) or is new, at least for some labels.
+        The model, and True if the folder had its head for all labels (a warm start); False if the head is new, at least
+        for some labels.
 
     Raises:
-        PermanentError: the folder's files are of another kind of model, or do not fit each other.
+        PermanentError: the folder has another kind of model, or its files do not fit each other.
     """
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -92,7 +93,7 @@ def _check_positions(model: Classifier, max_tokens: int) -> None:
 
 
 def keep_layers(model: PairClassifier, layers: int) -> PairClassifier:
-    """Keep that many layers of a model, evenly spaced with the last one among them. Changes the model in place."""
+    """Keep `layers` layers of a model, evenly spaced, the last one included. Changes the model in place."""
     deep = model.architecture.layers
     if layers == deep:
         return model
@@ -103,10 +104,10 @@ def keep_layers(model: PairClassifier, layers: int) -> PairClassifier:
 
 
 def narrow(model: Classifier, *, layers: int, hidden: int, dropout: float) -> PairClassifier:
-    """Return a narrower student: its words are the principal components of the model's, its layers are untrained.
+    """Return a narrower student: word embeddings are principal components of the model's, layers are untrained.
 
-    Heads are 32 wide and the inner width is four times `hidden`. What words mean is most of what a few minutes on a few
-    thousand rows cannot teach; layers this small are taught in seconds.
+    Attention heads are 32 wide, and the inner width is four times `hidden`. A few minutes of training on a few thousand
+    rows cannot teach the meaning of words, but small layers learn in seconds.
 
     Raises:
         ValueError: `hidden` is not a multiple of 32 below the model's width.
@@ -118,7 +119,7 @@ def narrow(model: Classifier, *, layers: int, hidden: int, dropout: float) -> Pa
     student = PairClassifier(sizes, dropout=dropout, task=model.task)
     with torch.no_grad():
         words = table - table.mean(0)
-        components = torch.linalg.eigh(words.T @ words).eigenvectors[:, -hidden:]  # eigh sorts upwards
+        components = torch.linalg.eigh(words.T @ words).eigenvectors[:, -hidden:]  # eigh sorts in ascending order
         kept = words @ components
         student.words.weight.copy_(kept * (_WORDS_STD / kept.std()))
         for embedding in (student.places, student.types):
@@ -131,7 +132,7 @@ def narrow(model: Classifier, *, layers: int, hidden: int, dropout: float) -> Pa
 
 
 def save_weights(model: Classifier, tokenizer_json: str, folder: Path) -> None:
-    """Write a folder that `load_base` and transformers can read: config.json, model.safetensors, tokenizer.json."""
+    """Write a folder for `load_base` and transformers: config.json, model.safetensors, tokenizer.json."""
     folder.mkdir(parents=True, exist_ok=True)
     found, config = model.stored()
     weights = {name: value.contiguous().cpu() for name, value in found.items()}

@@ -1,7 +1,7 @@
-"""Any encoder of transformers below the head; slower to load and to score than the BERT of architecture.py.
+"""Classifier with any encoder of transformers; slower to load and to score than the BERT of architecture.py.
 
-The aspect's mark is added to the embeddings of its words, so an encoder has to take `inputs_embeds`. transformers is
-imported where an encoder is loaded, not before: it takes seconds.
+The aspect's mark is added to the embeddings of its words, so an encoder must accept `inputs_embeds`. The import of
+transformers takes seconds, so it happens only when an encoder is loaded.
 """
 
 import inspect
@@ -24,13 +24,13 @@ class TransformersClassifier(Classifier):
     """Classifier with an encoder of transformers.
 
     Args:
-        encoder: a model whose output begins with the last layer, as `AutoModel` gives it.
-        separator: id of the token behind each part of a row.
+        encoder: model of `AutoModel`, whose first output is the last layer.
+        separator: id of the token after each part of a row.
         dropout: share of units dropped in training.
-        task: its labels are the model's.
+        task: task of the model.
 
     Raises:
-        ValueError: the encoder has no layers that can be found, or takes no `inputs_embeds`.
+        ValueError: the encoder's layers cannot be found, or it does not accept `inputs_embeds`.
     """
 
     def __init__(self, encoder: Any, separator: int, *, dropout: float = 0.1, task: TaskSpec = ABSA) -> None:
@@ -41,7 +41,7 @@ class TransformersClassifier(Classifier):
         if "inputs_embeds" not in accepted:
             raise ValueError(f"expected an encoder that takes inputs_embeds, got {encoder.config.model_type}")
         if hasattr(encoder, "pooler"):
-            encoder.pooler = None  # the head has views of its own
+            encoder.pooler = None  # the head pools by itself
         self.encoder = encoder
         self._layers = f"{_ENCODER}{_layers_of(encoder)}."
         types = getattr(encoder.config, "type_vocab_size", 0) or 0
@@ -49,7 +49,7 @@ class TransformersClassifier(Classifier):
         self._add_head(self.word_table.embedding_dim)
 
     def forward(self, input_ids: Tensor, token_types: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return logits (B, labels), from the arguments that `PairClassifier.forward` takes."""
+        """Return logits (B, labels); see `PairClassifier.forward`."""
         mentions = None if self.mark is None else self.find_aspect(input_ids, token_types)
         x = self.word_table(input_ids)
         if self.mark is not None and mentions is not None:
@@ -60,10 +60,10 @@ class TransformersClassifier(Classifier):
         return self.classify(self.encoder(**given)[0], token_types, mentions, mask)
 
     def forward_lines(self, input_ids: Tensor, token_types: Tensor, rows: Tensor, places: Tensor, most: int) -> Tensor:
-        """Return logits (B, 1, labels) of a row per line: the encoders of transformers know no rows in a line."""
+        """Return logits (B, 1, labels) of one row per line: encoders of transformers cannot separate rows of a line."""
         if most != 1:
             raise ValueError(f"expected one row per line, got up to {most}")
-        del places  # an encoder counts them itself
+        del places  # an encoder computes positions itself
         logits: Tensor = self(input_ids, token_types, rows >= 0)
         return logits[:, None]
 
@@ -74,11 +74,11 @@ class TransformersClassifier(Classifier):
         return table
 
     def layer_of(self, name: str) -> int | None:
-        """Return the number of the layer that a parameter is in, from 0; None outside of the layers."""
+        """Return the number of a parameter's layer, from 0; None if the parameter is outside of the layers."""
         return int(name.removeprefix(self._layers).split(".")[0]) if name.startswith(self._layers) else None
 
     def is_table(self, name: str) -> bool:
-        """Return True for a parameter that embeds words or places."""
+        """Return True for a parameter that embeds words or positions."""
         return not name.startswith(self._layers) and (
             "position_embeddings" in name or name == f"{_ENCODER}{_name_of(self.encoder, self.word_table)}.weight"
         )
@@ -102,10 +102,10 @@ def load_encoder(
     """Make a classifier from a folder whose config.json has `ENCODER_MARK`; return it and the folder's weights.
 
     Args:
-        folder: with config.json and model.safetensors, as `TransformersClassifier.stored` gives them.
-        layers: keep this many, evenly spaced, the first and the last one among them; None keeps all.
+        folder: folder with config.json and model.safetensors, from `TransformersClassifier.stored`.
+        layers: number of layers to keep, evenly spaced, the first and the last one included; None: all.
         dropout: share of units dropped in training.
-        task: its labels are the model's.
+        task: task of the model.
 
     Raises:
         ValueError: transformers is not installed, the weights do not fit the config, or `layers` is out of range.
@@ -140,10 +140,10 @@ def _untrained(config: Any) -> Any:
 
 
 def quiet_transformers() -> Any:
-    """Return transformers, quiet: standard error belongs to the training's log.
+    """Import and return transformers without its messages, because standard error is the training's log.
 
     Raises:
-        ValueError: it is not installed.
+        ValueError: transformers is not installed.
     """
     try:
         import transformers
@@ -155,7 +155,7 @@ def quiet_transformers() -> Any:
 
 
 def _picked(config: Any, state: dict[str, Tensor], layers: int, prefix: str) -> dict[str, Tensor]:
-    """Return the weights of some layers under their new numbers. Changes the config."""
+    """Return the weights with evenly picked layers under new numbers. Changes the config."""
     deep = config.num_hidden_layers
     if not 1 <= layers <= deep:
         raise ValueError(f"layers must be 1 to {deep}, got {layers}")
@@ -185,7 +185,7 @@ def _sizes(encoder: Any, separator: int) -> Architecture:
 
 
 def _first_place(encoder: Any) -> int:
-    """Return the place of a row's first token: RoBERTa and its relatives count from behind that of padding."""
+    """Return the position of a row's first token: in RoBERTa and similar models, the one after that of padding."""
     for name, module in encoder.named_modules():
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
             return int(module.padding_idx) + 1
@@ -196,7 +196,7 @@ def _layers_of(encoder: Any) -> str:
     """Return the name of the list of an encoder's layers.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no list of modules has so many layers.
     """
     depth = encoder.config.num_hidden_layers
     for name, module in encoder.named_modules():

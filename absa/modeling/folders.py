@@ -1,7 +1,8 @@
-"""Files of a base model: a packaged encoder, a folder, or a hub name. Needs no torch, but for folders to be rewritten.
+"""Files of a base model: a packaged encoder, a folder, or a hub name. Needs torch only to rewrite folders.
 
-A BERT with config.json, model.safetensors and tokenizer.json is read as it is. transformers reads the rest once
-(rewriting.py): a BERT with `vocab.txt` or with weights in several files, and encoders of other families.
+A BERT with config.json, model.safetensors and tokenizer.json is read directly. Other folders are read by transformers
+once and rewritten (rewriting.py): a BERT with `vocab.txt` or with weights in several files, and encoders of other
+families.
 """
 
 import hashlib
@@ -23,26 +24,29 @@ PACKAGED: Final = "minilm-l6"
 _FILES: Final = (CONFIG, WEIGHTS, TOKENIZER)
 _OTHER_FILES: Final = ("*.json", "*.txt", "*.model", "*.safetensors")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
-_REWRITING: Final = 2  # rises when equal folders are rewritten otherwise
+_REWRITING: Final = 2  # raised if equal folders are rewritten in another way
 _HUB: Final = "https://huggingface.co"
 _HUB_HOME: Final = "~/.cache/huggingface"
 
 
 Download = Callable[[str, str | None, Sequence[str]], Path]
-"""Copies files of a hub's name at a revision (None: the newest) here; returns a folder named by the commit."""
+"""Function (name on the hub, revision or None for the newest, files) that downloads files.
+
+Returns a folder whose name is the commit.
+"""
 
 
 def find_base(name: str, *, download: Download | None = None) -> Path:
     """Return a folder with config.json, model.safetensors and tokenizer.json of a base model.
 
     Args:
-        name: `minilm-l6` for the encoder that comes with the requirements, a local folder, or a name on the hub, which
-            may end with @ and a revision.
-        download: gets files from the hub; None: by the hub's client.
+        name: `minilm-l6` for the encoder that is installed with the requirements, a local folder, or a name on the
+            hub, which may end with @ and a revision.
+        download: downloads files from the hub; None: the hub's client.
 
     Raises:
-        NotFoundError: there is no such folder, and no hub that has the name can be reached.
-        PermanentError: it is in another form, and transformers is not installed or cannot read it.
+        NotFoundError: there is no such folder, and the hub lacks the name or is unavailable.
+        PermanentError: the folder has another form, and transformers is not installed or cannot read it.
         UnavailableError: the hub needs a proxy that cannot be used.
     """
     if name == PACKAGED:
@@ -57,17 +61,17 @@ def find_base(name: str, *, download: Download | None = None) -> Path:
 
 
 def pin_base(name: str, *, download: Download | None = None) -> str:
-    """Return the name of a base with the commit that it stands for now, so that a later run gets equal weights.
+    """Return the name of a base with its present commit, so that a later run gets equal weights.
 
     `minilm-l6` and folders keep their names.
 
     Args:
-        name: as `find_base` takes it.
-        download: as `find_base` takes it.
+        name: see `find_base`.
+        download: see `find_base`.
 
     Raises:
-        NotFoundError: as `find_base`.
-        UnavailableError: as `find_base`.
+        NotFoundError: see `find_base`.
+        UnavailableError: see `find_base`.
     """
     if name == PACKAGED or Path(name).expanduser().is_dir() or _COMMIT.fullmatch(name.rpartition("@")[2]):
         return name
@@ -75,10 +79,10 @@ def pin_base(name: str, *, download: Download | None = None) -> str:
 
 
 def _is_plain(folder: Path) -> bool:
-    """Return True if `load_base` reads the folder, or is to say what is wrong with its config.
+    """Return True if `load_base` can read the folder, or if its config is invalid, which `load_base` reports.
 
     Raises:
-        PermanentError: the model is code of the folder.
+        PermanentError: the model needs code from the folder.
     """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -104,7 +108,7 @@ def _packaged() -> Path:
 
 
 def _named(name: str) -> tuple[str, str | None]:
-    """Return a hub's name and its revision, None where there is none."""
+    """Return a name on the hub, and its revision or None."""
     repository, _, revision = name.partition("@")
     return repository, revision or None
 
@@ -118,7 +122,7 @@ def _download(repository: str, revision: str | None, files: Sequence[str]) -> Pa
 def _from_hub(name: str, files: Sequence[str], download: Download | None) -> Path:
     try:
         return (download or _download)(*_named(name), files)
-    except Exception as error:  # the hub's client has a dozen of its own, offline and unknown name among them
+    except Exception as error:  # the hub's client has many exceptions, also for no network and unknown names
         require_route(os.environ.get("HF_ENDPOINT", _HUB), os.environ)
         raise NotFoundError(
             f"the base model {name!r} is neither {PACKAGED!r}, nor a folder, nor reachable on the hub"
@@ -126,10 +130,10 @@ def _from_hub(name: str, files: Sequence[str], download: Download | None) -> Pat
 
 
 def _rewritten(folder: Path) -> Path:
-    """Return the plain form of an encoder's folder, made once and kept beside the hub's files (HF_HOME).
+    """Return the rewritten form of an encoder's folder, which is made once and kept beside the hub's files (HF_HOME).
 
     Raises:
-        PermanentError: transformers is not installed or cannot read the folder, or it is another family of models.
+        PermanentError: transformers is not installed or cannot read the folder, or the model is not an encoder.
     """
     files = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.iterdir())
     digest = hashlib.sha256(repr((_REWRITING, str(folder.absolute()), files)).encode()).hexdigest()
@@ -144,12 +148,12 @@ def _rewritten(folder: Path) -> Path:
             from absa.modeling.rewriting import rewrite
 
             rewrite(folder, staged)
-        except Exception as error:  # transformers raises a dozen kinds
+        except Exception as error:  # transformers raises many kinds
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise PermanentError(f"the base model in {folder.name} cannot be used: {reason}") from error
         try:
             staged.replace(into)
         except OSError:
-            if not into.is_dir():  # another process has made it
+            if not into.is_dir():  # unless another process has made it
                 raise
     return into

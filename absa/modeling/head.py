@@ -1,10 +1,10 @@
-"""The part that classifiers share whatever their encoder: marks of an aspect in its text, and the head."""
+"""Common part of classifiers with any encoder: marks of an aspect in its text, and the head."""
 
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - the name that everyone knows it by
+from torch.nn import functional as F  # noqa: N812 - the usual name
 
 from absa.task import TaskSpec
 
@@ -16,15 +16,15 @@ MARK: Final = "mark"
 
 
 class Classifier(nn.Module):
-    """Label of a text, or of a pair of text and phrase: an encoder below, the task's head above it.
+    """Classifier of a text, or of a text with a phrase: an encoder, and the head of the task.
 
-    An aspect's words are found again in the text and marked: their embeddings there get a learned mark. The head reads
-    views of the last layer side by side: the first token, and the means over all tokens, over the phrase where it is
-    asked about (token type 1), and over an aspect where it is in the text.
+    The tokens of an aspect are searched in the text, and a learned mark is added to their embeddings. The input of the
+    head is a concatenation of views of the last layer: the first token, the mean over all tokens, the mean over the
+    phrase (token type 1), and the mean over the aspect in the text.
 
     Attributes:
         architecture: sizes of the encoder.
-        task: its labels are the head's.
+        task: task of the head.
         dropout: share of units dropped in training.
     """
 
@@ -37,25 +37,26 @@ class Classifier(nn.Module):
     """True if several rows may share a line."""
 
     def forward_lines(self, input_ids: Tensor, token_types: Tensor, rows: Tensor, places: Tensor, most: int) -> Tensor:
-        """Return logits (B, R, labels) of rows in lines; rows of a line see themselves alone.
+        """Return logits (B, R, labels) of rows in lines; a row attends only to itself.
 
         Args:
             input_ids: token ids (B, T).
             token_types: 0 for the text, 1 for the phrase (B, T).
             rows: number of each token's row in its line, -1 where there is no token (B, T).
             places: place of each token in its row (B, T).
-            most: R, most rows of a line, 1 unless rows share lines. Logits of missing rows mean nothing.
+            most: R, the largest number of rows of a line; 1 unless rows share lines. Logits of missing rows have no
+                meaning.
         """
         raise NotImplementedError
 
     def lower_lines(self, input_ids: Tensor, token_types: Tensor, rows: Tensor, places: Tensor, depth: int) -> Tensor:
-        """Return the output (B, T, H) of the lowest layers, whose weights do not learn; they drop nothing.
+        """Return the output (B, T, H) of the lowest layers, which do not learn and have no dropout.
 
         Args:
-            input_ids: as `forward_lines` takes them, and the next three too.
-            token_types: see there.
-            rows: see there.
-            places: see there.
+            input_ids: see `forward_lines`.
+            token_types: see `forward_lines`.
+            rows: see `forward_lines`.
+            places: see `forward_lines`.
             depth: number of layers.
         """
         raise NotImplementedError
@@ -63,11 +64,11 @@ class Classifier(nn.Module):
     def upper_lines(
         self, x: Tensor, input_ids: Tensor, token_types: Tensor, rows: Tensor, places: Tensor, most: int, depth: int
     ) -> Tensor:
-        """Return logits (B, R, labels) from what `lower_lines` gave for the same `depth`."""
+        """Return logits (B, R, labels) from the result of `lower_lines` for the same `depth`."""
         raise NotImplementedError
 
     def _add_head(self, width: int) -> None:
-        """Add a mark as wide as the words, and an untrained head. Called when the encoder is there."""
+        """Add a mark as wide as the word embeddings, and an untrained head. Must be called after the encoder is set."""
         self.register_parameter(MARK, nn.Parameter(torch.zeros(width)) if self.task.phrase_in_text else None)
         self.classifier = nn.Linear(views_of(self.task) * self.architecture.hidden, self.task.n_labels)
         nn.init.normal_(self.classifier.weight, std=0.02)
@@ -79,24 +80,24 @@ class Classifier(nn.Module):
         raise NotImplementedError
 
     def stored(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return weights and the content of config.json, from which `load_base` and transformers read the model."""
+        """Return weights and the content of config.json, for `load_base` and transformers."""
         raise NotImplementedError
 
     def layer_of(self, name: str) -> int | None:
-        """Return the number of the layer that a parameter is in, from 0; None outside of the layers."""
+        """Return the number of a parameter's layer, from 0; None if the parameter is outside of the layers."""
         raise NotImplementedError
 
     def is_table(self, name: str) -> bool:
-        """Return True for a parameter that embeds words or places."""
+        """Return True for a parameter that embeds words or positions."""
         raise NotImplementedError
 
     def find_aspect(self, input_ids: Tensor, token_types: Tensor, together: Tensor | None = None) -> Tensor:
-        """Return 1.0 at the tokens of the text that are in the aspect too, else 0.0 (B, T).
+        """Return 1.0 at the tokens of the text that are also in the aspect, else 0.0 (B, T).
 
         Args:
             input_ids: token ids (B, T).
             token_types: 0 for the text, 1 for the phrase (B, T).
-            together: True where two tokens are of one row (B, T, T); None: a line is a row.
+            together: True where two tokens are of the same row (B, T, T); None: a line is a row.
         """
         asked = (token_types == 1) & (input_ids != self.architecture.separator)
         same = (input_ids[:, :, None] == input_ids[:, None, :]) & asked[:, None, :]
@@ -113,14 +114,14 @@ class Classifier(nn.Module):
     def classify_rows(
         self, x: Tensor, first: Tensor, mine: Tensor, token_types: Tensor, mentions: Tensor | None
     ) -> Tensor:
-        """Return logits (B, R, labels).
+        """Return logits (B, R, labels) of rows in lines from the last layer.
 
         Args:
             x: last layer (B, T, H), fp32.
-            first: its vector at each row's first token (B, R, H).
+            first: vector of the last layer at each row's first token (B, R, H).
             mine: 1.0 where a token is of the row, else 0.0 (B, R, T).
             token_types: 0 for the text, 1 for the phrase (B, T).
-            mentions: 1.0 at the aspect's words in the text (B, T); None where aspects are not marked.
+            mentions: 1.0 at the aspect's words in the text (B, T); None if aspects are not marked.
         """
         parts = [mine]
         if self.task.phrase is not None:
@@ -139,14 +140,14 @@ class Classifier(nn.Module):
         return {name: value.detach().clone() for name, value in self.state_dict().items() if name in kept}
 
     def read_head(self, weights: dict[str, Tensor], head_of: TaskSpec) -> bool:
-        """Take the head from weights that `head_weights` gave; where there is none that fits, it stays as it is.
+        """Copy the head from weights of `head_weights`. If they have no head that fits, the head is not changed.
 
         Args:
-            weights: may hold those of an encoder too.
-            head_of: task of their head. Where this model's task has further labels, their rows stay as they are.
+            weights: weights by name; weights of an encoder are ignored.
+            head_of: task of the head in the weights. Rows of further labels of this model's task are not changed.
 
         Returns:
-            Whether the weights held a head of all of the model's labels.
+            True if the weights have a head with all of the model's labels.
         """
         head, made = weights.get(f"{CLASSIFIER_PREFIX}weight"), self.classifier
         if head is None or head.shape[1:] != made.weight.shape[1:] or not self.task.extends(head_of):
@@ -163,5 +164,5 @@ class Classifier(nn.Module):
 
 
 def views_of(task: TaskSpec) -> int:
-    """Return the number of views that a head reads: first token, all tokens, phrase, and aspect in the text."""
+    """Return the number of views that a head reads, out of: first token, all tokens, phrase, aspect in the text."""
     return {"text": 2, "text+topic": 3, "text+aspect": 4}[task.input]

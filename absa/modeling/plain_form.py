@@ -1,4 +1,4 @@
-"""Names in the folder of a base model, in the form that `load_base` reads."""
+"""Names of files in the folder of a base model, in the form that `load_base` reads."""
 
 from typing import Final
 
@@ -6,4 +6,4 @@ CONFIG: Final = "config.json"
 WEIGHTS: Final = "model.safetensors"
 TOKENIZER: Final = "tokenizer.json"
 ENCODER_MARK: Final = "evergreen_separator"
-"""Key in config.json of a rewritten encoder of transformers: id of the token behind each part of a row."""
+"""Key in config.json of a rewritten encoder of transformers: id of the token after each part of a row."""

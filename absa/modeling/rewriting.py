@@ -1,4 +1,4 @@
-"""Folders of encoders in any form that transformers reads, rewritten once to the form that `load_base` reads."""
+"""Rewriting of encoder folders: from any form that transformers reads to the form that `load_base` reads."""
 
 import json
 from pathlib import Path
@@ -11,17 +11,17 @@ from absa.modeling.architecture import Architecture
 from absa.modeling.encoder import TransformersClassifier, quiet_transformers
 from absa.modeling.plain_form import CONFIG, TOKENIZER, WEIGHTS
 
-_MOST_WEIGHTS: Final = 530_000_000  # a graph of more in float32 is over the 2 GB of an ONNX file
+_MOST_WEIGHTS: Final = 530_000_000  # with more weights in float32, a graph is above the 2 GB of an ONNX file
 
 
 def rewrite(folder: Path, into: Path) -> None:
-    """Rewrite an encoder's folder. A BERT, or an ELECTRA as wide as its words, becomes a BERT of the fast path.
+    """Rewrite an encoder's folder. A BERT, or an ELECTRA whose embeddings have its width, becomes a fast-path BERT.
 
-    No code of the folder runs, and no pickle is read.
+    No code from the folder is run, and no pickle is read.
 
     Args:
-        folder: with config.json, safetensors and the files of a tokenizer.
-        into: is made, with config.json, model.safetensors and tokenizer.json.
+        folder: folder with config.json, safetensors and the files of a tokenizer.
+        into: new folder for config.json, model.safetensors and tokenizer.json.
 
     Raises:
         ValueError: weights are missing, pickled or too many, the files do not fit each other, or the model is not an
@@ -68,7 +68,7 @@ def check_size(encoder: Any) -> None:
     """Check that an encoder of transformers can be packaged.
 
     Raises:
-        ValueError: it has too many weights.
+        ValueError: the encoder has too many weights.
     """
     if (weights := encoder.num_parameters()) > _MOST_WEIGHTS:
         raise ValueError(f"it has {weights:,} weights, at most {_MOST_WEIGHTS:,} fit into a package")
@@ -82,10 +82,10 @@ def _highest_id(tokenizer: Any) -> int:
 
 
 def _written(encoder: Any, separator: int) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Return weights and content of config.json."""
+    """Return the weights and the content of config.json."""
     try:
         sizes = Architecture.from_huggingface(encoder.config.to_dict() | {"sep_token_id": separator})
-    except ValueError:  # not of the fast path
+    except ValueError:  # not a model of the fast path
         model = TransformersClassifier(encoder, separator)
         _check_direction(model)
         return encoder.state_dict(), model.stored()[1]
@@ -104,14 +104,14 @@ def _check_direction(model: TransformersClassifier) -> None:
 
 
 def plain_tokenizer(tokenizer: Any) -> tuple[str, int]:
-    """Return a tokenizer of transformers as the content of tokenizer.json, and the id of its separator.
+    """Return the content of tokenizer.json for a tokenizer of transformers, and the id of its separator.
 
-    The file states what transformers adds in code: the special tokens of a text and of a pair, the second part of which
-    has token type 1. A byte-level tokenizer puts a space in front of a text, so that a word has the same token at the
-    start of an aspect as inside of a text, where it is marked.
+    The file includes rules that transformers has in code: the special tokens of a text and of a pair; the second part
+    of a pair has token type 1. A byte-level tokenizer is changed to put a space before a text, so that a word has the
+    same token at the start of an aspect as inside a text, where it is marked.
 
     Raises:
-        ValueError: the tokenizer has no fast form, or puts no token behind a text.
+        ValueError: the tokenizer has no fast form, or adds no token after a text.
     """
     from tokenizers import Tokenizer
     from tokenizers.processors import TemplateProcessing
@@ -138,7 +138,7 @@ def plain_tokenizer(tokenizer: Any) -> tuple[str, int]:
 
 
 def _pieces(encoding: Any) -> list[str]:
-    """Return the template of a row from an encoded one."""
+    """Return the template of a row from an encoded row."""
     pieces: list[str] = []
     second = False
     for token, of in zip(encoding.tokens, encoding.sequence_ids, strict=True):
