@@ -1,1 +1,1 @@
-"""From a trained model to one version on disk: ONNX graph, int8, calibration, parity, card."""
+"""Packaging of a trained model as a folder: ONNX graph, int8, calibration, parity, card."""

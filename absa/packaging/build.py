@@ -1,4 +1,4 @@
-"""Builds a package folder from a trained model: graph, calibration, parity, warm-up rows, card. Whole or not at all."""
+"""Build of a package folder from a trained model: graph, calibration, parity, warm-up rows, card. Atomic."""
 
 import json
 import os
@@ -36,10 +36,10 @@ from absa.training.rows.scoring import score_as_teacher
 from absa.training.rows.tokens import LabelledPair, tokenize
 from absa.training.training_settings import TrainingSettings
 
-_LEAST_EQUAL: Final = 0.9  # int8 that disagrees more often than this with fp32 is broken, not rounded
+_LEAST_EQUAL: Final = 0.9  # int8 that agrees less often with fp32 is broken, not only rounded
 _FEWEST_TO_JUDGE: Final = 20
 _CHUNK_ROWS: Final = 64
-_FEWEST_CHECKED: Final = 64  # rows that are checked however slow the machine is
+_FEWEST_CHECKED: Final = 64  # rows that are checked even on a slow machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +47,9 @@ class Effort:
     """Work that goes into a package.
 
     Attributes:
-        observed_rows: rows that the scales of activations come from; parity is judged on other rows.
-        strengths: ways to balance channels that are tried for each matrix.
-        rows: validation rows that are used at most, the observed ones among them.
+        observed_rows: number of rows from which the scales of activations are computed; parity is judged on other rows.
+        strengths: strengths of the balancing of channels to try for each matrix, see `quantize`.
+        rows: largest number of validation rows to use, the observed rows included.
     """
 
     observed_rows: int = 128
@@ -59,7 +59,7 @@ class Effort:
 
 FULL: Final = Effort()
 QUICK: Final = Effort(observed_rows=32, strengths=(0.5, 0.8), rows=96)
-"""About half of the work, for a package that a better one replaces soon."""
+"""About half of the work, for a package that is replaced by a better one soon."""
 
 WARMUP_PAIRS: Final = (
     ("The search is fast and always right.", "search"),
@@ -87,9 +87,9 @@ _TOPICS_OF_WARMUP: Final = 4
 
 
 def warmup_inputs(task: TaskSpec) -> tuple[ModelInput, ...]:
-    """Return the synthetic texts that a package answers when it is loaded, with aspects or topics as the task has them.
+    """Return synthetic texts for the warm-up of a package, with an aspect or a topic if the task has one.
 
-    Topics are names of labels: they are phrases, need not be in a text, and quote no customer.
+    Names of labels serve as topics, because they contain no customer's text.
     """
     if task.phrase_in_text:
         return WARMUP_PAIRS
@@ -102,9 +102,9 @@ def warmup_inputs(task: TaskSpec) -> tuple[ModelInput, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class PackageParity:
-    """The packaged int8 engine beside the fp32 model on the same validation rows. Shares, 0 to 1.
+    """Comparison of the packaged int8 engine with the fp32 model on the same validation rows. Shares are 0 to 1.
 
-    F1 is the task's; `f1_by_label` is int8's, in label order.
+    F1 is the primary metric of the task. `f1_by_label` is the F1 of int8, in label order.
     """
 
     rows: int
@@ -116,7 +116,7 @@ class PackageParity:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildReport:
-    """Package that was built, with its measurements."""
+    """Digest of a built package, and its measurements."""
 
     digest: str
     parity: PackageParity
@@ -142,22 +142,22 @@ def build_package(
     """Build the package of a trained model.
 
     Args:
-        model: in fp32 on the CPU.
+        model: model in fp32 on the CPU.
         tokenizer_json: content of tokenizer.json.
-        settings: of the training; saved in config.json.
-        validation: rows for calibration and parity; a sample is used where there are many. The scales of activations
-            come from some of them, parity is judged on the others.
-        folder: is made, or replaced, when all of the package is ready.
+        settings: settings of the training; saved in config.json.
+        validation: rows for calibration and parity; a sample is used if there are many. The scales of activations
+            are computed from some of them, parity is judged on the rest.
+        folder: folder of the package; created or replaced when the package is complete.
         snapshot: digest of the data.
         run: id of the tracking run; saved in config.json.
-        training: what the trainer reported, for the card.
-        linear: how the graph multiplies; int8 when not given.
-        effort: how many rows are used, and how long scales are searched for.
-        checking_s: seconds after which a slow machine calibrates and judges parity on the rows it has scored so far.
-        phase: told the name of each phase as it begins.
+        training: report of the trainer, for the card.
+        linear: operations of the graph's products; None: int8.
+        effort: number of rows, and effort of the search for scales.
+        checking_s: time limit of the scoring in seconds; after it, calibration and parity use the rows scored so far.
+        phase: called with the name of each phase at its start.
 
     Raises:
-        PermanentError: the int8 model's labels differ from the fp32 model's in over a tenth of the rows.
+        PermanentError: the labels of int8 and fp32 differ in more than a tenth of the rows.
     """
     making = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(making, ignore_errors=True)
@@ -171,7 +171,7 @@ def build_package(
         _write_model(model, making, rows[:observed], settings, linear, effort)
         phase("calibrate")
         _write_json(making / CALIBRATION_FILE, {"temperature": 1.0})
-        rows = [*rows[observed:], *rows[:observed]]  # those that gave no scales first: parity is judged on them
+        rows = [*rows[observed:], *rows[:observed]]  # rows that were not observed first: parity is judged on them
         int8, fp32 = _scored(model, making, rows, len(rows) - observed, settings, checking_s)
         labels = np.array([row.label for row in rows[: len(int8)]], dtype=np.int64)
         calibration = calibrate(np.log(np.maximum(int8, 1e-12)), labels)
@@ -246,7 +246,7 @@ def _base_name(settings: TrainingSettings) -> str:
 
 
 def _name(base: str) -> str:
-    """Return a hub's name as it is, and a folder's last part: a package must not name paths of the machine."""
+    """Return a name on the hub unchanged, or the last part of a folder: a package must not contain local paths."""
     return Path(base).name if Path(base).expanduser().is_dir() or Path(base).is_absolute() else base
 
 
@@ -270,7 +270,7 @@ def _scored(
     settings: TrainingSettings,
     seconds: float,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Scores by int8 of as many rows as there is time for, and by fp32 of the first `both` of them."""
+    """Return scores by int8 of as many rows as the time allows, and by fp32 of at most the first `both` rows."""
     engine, ends = Engine.load(folder), time.perf_counter() + seconds
     tokenizer = PairTokenizer.from_file(folder / TOKENIZER_FILE, settings.max_tokens, task=model.task)
     int8, fp32 = [], []

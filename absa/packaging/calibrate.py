@@ -1,4 +1,4 @@
-"""Temperature scaling: one number after which scores are the share of right answers.
+"""Temperature scaling: one number that turns scores into shares of right answers.
 
 Guo et al. 2017, https://arxiv.org/abs/1706.04599. The temperature divides the logits; it changes no label.
 """
@@ -16,13 +16,13 @@ _Labels = npt.NDArray[np.integer[Any]]
 
 _LOWEST: Final = 0.25
 _HIGHEST: Final = 8.0
-_SMALLEST_SAMPLE: Final = 20  # below this many rows a temperature says more about chance than about the model
-_TOLERANCE: Final = 1e-4  # of the temperature, relative
+_SMALLEST_SAMPLE: Final = 20  # with fewer rows, a temperature would mostly reflect chance
+_TOLERANCE: Final = 1e-4  # relative, of the temperature
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Content of calibration.json. ECE is the expected calibration error that the gate measures too; 0 without rows."""
+    """Content of calibration.json. ECE is the expected calibration error, as in the gate; 0 without rows."""
 
     temperature: float
     ece_before: float
@@ -37,14 +37,14 @@ class Calibration:
 
 
 def calibrate(logits: Logits, labels: _Labels) -> Calibration:
-    """Find the temperature with the least negative log likelihood.
+    """Find the temperature with the lowest negative log likelihood.
 
     Args:
-        logits: (n, labels), or log probabilities, which differ by a constant per row.
-        labels: (n,).
+        logits: logits (n, labels), or log probabilities, which differ from logits by a constant per row.
+        labels: true labels (n,).
 
     Returns:
-        The temperature, between 0.25 and 8; 1 where there are fewer than 20 rows.
+        The calibration. Its temperature is between 0.25 and 8; it is 1 if there are fewer than 20 rows.
     """
     rows = len(labels)
     temperature = _minimise(logits, labels) if rows >= _SMALLEST_SAMPLE else 1.0
@@ -59,7 +59,7 @@ def calibrate(logits: Logits, labels: _Labels) -> Calibration:
 
 
 def _minimise(logits: Logits, labels: _Labels) -> float:
-    """Search over the logarithm of the temperature, in which the likelihood has one minimum."""
+    """Return the best temperature. The search is over its logarithm, in which the function has one minimum."""
     from scipy.optimize import minimize_scalar  # slow to import
 
     found = minimize_scalar(

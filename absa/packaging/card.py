@@ -1,4 +1,4 @@
-"""The model card: what a version is, what it was trained on, how good it is, and where it should not be used."""
+"""Model card: description of a version, its training data, its quality, and its limits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class CardFacts:
 
 
 def render_card(facts: CardFacts) -> str:
-    """Return the card as Markdown. No text of a customer is in it."""
+    """Return the card as Markdown. It contains no customer's text."""
     training, calibration, parity = facts.training, facts.calibration, facts.parity
     task, row, limit = facts.task, _row(facts.task), facts.settings.get("max_tokens", 128)
     where = "cut around the aspect" if task.phrase_in_text else "cut at its end"
@@ -101,7 +101,7 @@ def _names(task: TaskSpec) -> str:
 
 
 def write_card(folder: Path, facts: CardFacts) -> Path:
-    """Write model_card.md into a package folder; gives its path."""
+    """Write model_card.md into a package folder; return its path."""
     path = folder / CARD_FILE
     path.write_text(render_card(facts), encoding="utf-8")
     return path

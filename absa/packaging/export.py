@@ -1,8 +1,8 @@
-"""The ONNX graph of a classifier, written node by node from its weights.
+"""ONNX graph of a fast-path classifier, written node by node from its weights.
 
-Writing it takes half a second and no tracing, and every node is one that onnxruntime has a fused CPU kernel for
-(https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md). How a matrix is multiplied is left to
-a `Linear`: float32 here, int8 in quantize.py.
+Writing takes half a second and needs no tracing. onnxruntime has a fused CPU kernel for every node
+(https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md). A `Linear` writes the products with
+matrices: in float32 here, in int8 in quantize.py.
 """
 
 from collections.abc import Sequence
@@ -27,24 +27,24 @@ Weights = dict[str, npt.NDArray[np.float32]]
 
 
 class Linear(Protocol):
-    """Operations of the graph for a product with a weight matrix and a look-up of words."""
+    """Writer of the nodes for products with weight matrices, and for look-ups of words."""
 
     def multiply(self, graph: "GraphWriter", name: str, x: str, weight: Array, bias: Array) -> str:
-        """Add nodes for `x @ weight.T + bias`; gives the name of the result."""
+        """Add nodes for `x @ weight.T + bias`; return the name of the result."""
 
     def look_up(self, graph: "GraphWriter", name: str, ids: str, table: Array) -> str:
-        """Add nodes for `table[ids]`; gives the name of the result."""
+        """Add nodes for `table[ids]`; return the name of the result."""
 
 
 class GraphWriter:
-    """Collects the nodes and constants of a graph."""
+    """Collector of a graph's nodes and constants."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
     def constant(self, name: str, value: Array) -> str:
-        """Add a constant; gives its name."""
+        """Add a constant; return its name."""
         from onnx import numpy_helper
 
         self.constants.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
@@ -54,7 +54,7 @@ class GraphWriter:
         self, operator: str, inputs: Sequence[str], output: str, *, domain: str = "", outputs: Sequence[str] = (),
         **attributes: Any,
     ) -> str:  # fmt: skip
-        """Add a node; gives the name of its first output. `outputs` names more of them, or all when given."""
+        """Add a node; return the name of its first output. `outputs`, if given, are the names of all outputs."""
         from onnx import helper
 
         names = list(outputs) or [output]
@@ -63,25 +63,25 @@ class GraphWriter:
 
 
 class Float32:
-    """Multiplies in float32."""
+    """Products and look-ups in float32."""
 
     def multiply(self, graph: GraphWriter, name: str, x: str, weight: Array, bias: Array) -> str:
-        """`x @ weight.T + bias` as MatMul and Add."""
+        """Add `x @ weight.T + bias` as MatMul and Add."""
         product = graph.node("MatMul", [x, graph.constant(f"{name}.weight", weight.T)], f"{name}.product")
         return graph.node("Add", [product, graph.constant(f"{name}.bias", bias)], name)
 
     def look_up(self, graph: GraphWriter, name: str, ids: str, table: Array) -> str:
-        """`table[ids]` as Gather."""
+        """Add `table[ids]` as Gather."""
         return graph.node("Gather", [graph.constant(f"{name}.table", table), ids], name)
 
 
 def export_graph(architecture: Architecture, weights: Weights, linear: Linear) -> "onnx.ModelProto":
-    """Write the graph.
+    """Return the graph of a classifier.
 
     Args:
         architecture: sizes of the classifier.
-        weights: its state by the names of `PairClassifier.state_dict()`, as arrays.
-        linear: how matrices are multiplied.
+        weights: arrays by their names in `PairClassifier.state_dict()`.
+        linear: writer of the products and look-ups.
 
     Returns:
         A model with the int64 inputs `input_ids`, `attention_mask`, `token_type_ids` (rows, tokens) and the float32
@@ -112,7 +112,7 @@ def export_graph(architecture: Architecture, weights: Weights, linear: Linear) -
 
 
 def _find_aspect(graph: GraphWriter, architecture: Architecture) -> str:
-    """Return 1.0 at the tokens of the text that are in the aspect too, else 0.0 (rows, tokens)."""
+    """Add nodes for 1.0 at the tokens of the text that are also in the aspect, else 0.0 (rows, tokens)."""
     from onnx import TensorProto
 
     separator = graph.constant("separator", np.array(architecture.separator))

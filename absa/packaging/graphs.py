@@ -1,8 +1,8 @@
-"""The ONNX graph of any classifier. That of the fast path is written (export.py); any other is traced from torch.
+"""ONNX graph of any classifier: written for the fast path (export.py), traced from torch for other encoders.
 
-torch.onnx traces a model without further packages; its newer exporter needs two more. A traced graph multiplies in
-float32. Its products with weight matrices and its look-ups of words are found again, so that a `Linear` writes them as
-it writes those of the fast path: int8 is the same for every encoder.
+The tracer of torch.onnx needs no further packages; the newer exporter needs two. A traced graph multiplies in float32.
+This module finds its products with weight matrices and its look-ups of words, and replaces them by nodes of a `Linear`.
+So int8 is the same for every encoder.
 """
 
 import tempfile
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
     import onnx
 
 WriteGraph = Callable[[Linear], "onnx.ModelProto"]
-"""Writes a model's graph with the operations of a `Linear`."""
+"""Function that returns a model's graph, with products and look-ups of a `Linear`."""
 
 _OPSET: Final = 17
 _IR_VERSION: Final = 9
-_TRACED: Final = (2, 11)  # rows and tokens of the example that is traced
+_TRACED: Final = (2, 11)  # rows and tokens of the traced example
 _CHECKED: Final = ((1, 6), (2, 11), (3, 40))  # shapes on which the graph is compared with the model
-_TOLERANCE: Final = 1e-3  # of a logit
-_SMALLEST: Final = 8  # columns of a matrix that is worth another form
+_TOLERANCE: Final = 1e-3  # largest difference of a logit
+_SMALLEST: Final = 8  # smaller matrices stay in float32
 
 
 def graph_of(model: Classifier) -> WriteGraph:
-    """Return a writer of a model's graph; all of its graphs have the inputs `INPUTS` and the output `logits`.
+    """Return a function that writes a model's graph, with the inputs `INPUTS` and the output `logits`.
 
     Args:
-        model: in fp32 on the CPU, not training. From then on an encoder of transformers computes attention in steps.
+        model: model in fp32 on the CPU, in evaluation mode. An encoder of transformers is switched to eager attention.
 
     Raises:
-        PermanentError: a traced graph gives other logits than the model.
+        PermanentError: a traced graph returns other logits than the model.
     """
     if isinstance(model, PairClassifier):
         weights = {name: value.detach().float().cpu().numpy() for name, value in model.state_dict().items()}
@@ -51,7 +51,7 @@ def graph_of(model: Classifier) -> WriteGraph:
 
 
 class _Positional(nn.Module):
-    """A classifier that takes its inputs in the order of `INPUTS`."""
+    """Classifier with inputs in the order of `INPUTS`."""
 
     def __init__(self, model: Classifier) -> None:
         super().__init__()
@@ -63,14 +63,14 @@ class _Positional(nn.Module):
 
 
 def _traced(model: Classifier) -> "onnx.ModelProto":
-    """Trace a classifier with an encoder of transformers, and compare the graph with it."""
+    """Trace a classifier with an encoder of transformers, and compare the graph with the classifier."""
     import onnx
 
     encoder: Any = model.encoder
     encoder.set_attn_implementation("eager")  # fused kernels have no ONNX operator
     positional = _Positional(model).eval()
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about sizes that the tracer takes for constants: `_compare` looks at them
+        warnings.simplefilter("ignore")  # sizes may become constants: `_compare` would find such errors
         torch.onnx.export(
             positional,
             _example(model, *_TRACED),
@@ -87,7 +87,7 @@ def _traced(model: Classifier) -> "onnx.ModelProto":
 
 
 def _example(model: Classifier, rows: int, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return inputs: rows of a text and an aspect that is in it, all but the first of them padded."""
+    """Return inputs: rows of a text and an aspect in it; all rows but the first are padded."""
     chance = torch.Generator().manual_seed(rows * tokens)
     ids = torch.randint(model.architecture.vocabulary, (rows, tokens), generator=chance)
     mask, types = torch.ones_like(ids), torch.zeros_like(ids)
@@ -119,11 +119,11 @@ def _compare(positional: nn.Module, model: Classifier, graph: bytes) -> None:
 
 
 def with_products(traced: "onnx.ModelProto", linear: Linear) -> "onnx.ModelProto":
-    """Return a traced graph with its matrix products and look-ups of words written by a `Linear`.
+    """Return a traced graph in which a `Linear` has written the matrix products and look-ups of words.
 
     Args:
-        traced: not changed.
-        linear: writes `x @ weight.T + bias` for each weight matrix that tokens are multiplied with.
+        traced: traced graph; not changed.
+        linear: writer of `x @ weight.T + bias` for each weight matrix that is multiplied with tokens.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -165,7 +165,7 @@ def with_products(traced: "onnx.ModelProto", linear: Linear) -> "onnx.ModelProto
 
 
 def _of_tokens(graph: Any) -> set[str]:
-    """Return names of the values that depend on the inputs by more than their shape."""
+    """Return the names of values that depend on the content of the inputs, not only on their shape."""
     found = set(INPUTS)
     for node in graph.node:
         if node.op_type != "Shape" and any(name in found for name in node.input):
@@ -185,7 +185,7 @@ def _is_look_up(node: Any, constants: dict[str, Any]) -> bool:
 
 
 def _bias_of(users: Sequence[Any], product: str, constants: dict[str, Any], width: int) -> tuple[str, str] | None:
-    """Return the sum of a product with its bias, and the bias; None where nothing of the kind is added."""
+    """Return the names of the sum of a product with its bias, and of the bias; None if no bias is added."""
     if len(users) != 1 or users[0].op_type != "Add":
         return None
     (other,) = [name for name in users[0].input if name != product] or [""]

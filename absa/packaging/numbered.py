@@ -1,4 +1,4 @@
-"""Packages of one job: each is complete or absent, and a later one replaces an earlier one."""
+"""Packages of one training job: each is complete or absent, and a later package replaces an earlier one."""
 
 import json
 import shutil
@@ -19,18 +19,18 @@ _FACTS_FILE: Final = "facts.json"
 
 @dataclass(frozen=True)
 class BuiltPackage:
-    """Complete package of a job, with its weights and what the training reported. `folder` holds all of them."""
+    """Complete package of a job, with its weights and the facts of the training, all in `folder`."""
 
     number: int
     folder: Path
 
     @property
     def package(self) -> Path:
-        """Folder of the package itself."""
+        """Folder of the package."""
         return self.folder / PACKAGE_FOLDER
 
     def facts(self) -> dict[str, Any]:
-        """Read what the training and packaging reported."""
+        """Read the facts that training and packaging reported."""
         facts: dict[str, Any] = json.loads((self.folder / _FACTS_FILE).read_text(encoding="utf-8"))
         return facts
 
@@ -48,11 +48,11 @@ class NumberedPackages:
 
     @contextmanager
     def next(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Yield a folder to build in and a dict for the facts; both become the newest package when the body ends."""
+        """Yield a new folder and a dict for facts; both become the newest package if the body raises no error."""
         newest = self.newest()
         number = 1 if newest is None else newest.number + 1
         self._built.mkdir(parents=True, exist_ok=True)
-        for leftover in self._built.glob(".[0-9]*"):  # of a process that was killed while it built
+        for leftover in self._built.glob(".[0-9]*"):  # from a process that was killed during a build
             shutil.rmtree(leftover)
         making = self._built / f".{number:04d}"
         making.mkdir()
@@ -67,12 +67,12 @@ class NumberedPackages:
             shutil.rmtree(making, ignore_errors=True)
 
     def newest(self) -> BuiltPackage | None:
-        """Return the newest complete package, or None."""
+        """Return the newest complete package; None if there is none."""
         numbers = [int(path.name) for path in self._built.glob("[0-9]*")] if self._built.is_dir() else []
         return BuiltPackage(max(numbers), self._built / f"{max(numbers):04d}") if numbers else None
 
     def done(self) -> dict[str, Any] | None:
-        """Return the facts of the job's result, or None while there is none."""
+        """Return the facts of the job's result; None if the job has no result yet."""
         file = self._job / DONE_FILE
         if not file.is_file() or not (self._job / PACKAGE_FOLDER).is_dir():
             return None
@@ -80,9 +80,9 @@ class NumberedPackages:
         return facts
 
     def settle(self) -> dict[str, Any] | None:
-        """Make the newest package the job's result and return its facts; None where there is no package.
+        """Make the newest package the job's result and return its facts; None if there is no package.
 
-        A job that has its result keeps it.
+        A job that already has a result keeps it.
         """
         if (done := self.done()) is not None:
             return done
@@ -91,7 +91,7 @@ class NumberedPackages:
             return None
         facts = newest.facts()
         for name in (WEIGHTS_FOLDER, PACKAGE_FOLDER):
-            if (newest.folder / name).is_dir():  # an interrupted call may have moved it already
+            if (newest.folder / name).is_dir():  # otherwise an interrupted call has moved it
                 shutil.rmtree(self._job / name, ignore_errors=True)
                 (newest.folder / name).replace(self._job / name)
         write_whole(self._job / DONE_FILE, json.dumps(facts))

@@ -1,6 +1,6 @@
-"""The MLflow model, as code: MLflow runs this file where the model is loaded. Needs absa.inference, mlflow and pandas.
+"""MLflow model as code: MLflow runs this file to load the model. Needs absa.inference, mlflow and pandas.
 
-It is the one module that does something when it is imported, because MLflow's models from code ask for `set_model`.
+This is the only module with an effect at import: MLflow's models from code require a call of `set_model`.
 """
 
 from pathlib import Path
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 
 class TextClassifier(PythonModel):  # type: ignore[misc]
-    """From a frame with the task's columns to one with label, name, scores and truncated, on the same index.
+    """Model that returns a frame with label, name, scores and truncated for a frame with the task's columns.
 
-    The columns are `text`, and `aspect` or `topic` where the task takes one. The default task answers `sentiment` too,
-    which repeats `name`.
+    Both frames have the same index. The input has the column `text`, and `aspect` or `topic` if the task has one. For
+    the default task, the result also has `sentiment`, which repeats `name`.
     """
 
     _engine: Engine
 
     def load_context(self, context: "PythonModelContext") -> None:
-        """Load the package that travels as the model's artifacts."""
+        """Load the package from the model's artifacts."""
         self._engine = Engine.load(Path(context.artifacts["model.onnx"]).parent)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
         """Score every row; scores are in the order of the task's labels.
 
-        `truncated` is True where a part of the text was left out.
+        `truncated` is True for rows of whose text a part was left out.
         """
         task = self._engine.task
         texts = model_input["text"].astype(str)

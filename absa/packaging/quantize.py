@@ -1,15 +1,16 @@
-"""int8: weights a column each at its own scale, activations at one scale a matrix, found on calibration rows.
+"""int8 quantisation: weights with a scale per column, activations with a scale per matrix from observed rows.
 
-Activations of a transformer have a few channels that are far larger than the rest, and one scale for all would round
-the rest away. So each channel is divided by a factor first and the weight multiplied by it (SmoothQuant, Xiao et al.
-2023, https://arxiv.org/abs/2211.10438); how strongly is searched for each matrix on its own (as AWQ does, Lin et al.
-2023, https://arxiv.org/abs/2306.00978), and what is off on average after that goes into the bias. The few largest
-channels of each product stay in float32 (as in LLM.int8(), Dettmers et al. 2022, https://arxiv.org/abs/2208.07339):
-they would set the scale of every other channel. As no scale depends on the rows that are scored, neither does a row's
-answer depend on who shares its batch.
+A few channels of a transformer's activations are far larger than the rest, and one common scale would round the rest
+to zero. So each channel is divided by a factor and the weight is multiplied by this factor (SmoothQuant, Xiao et al.
+2023, https://arxiv.org/abs/2211.10438). The strength of this balancing is searched per matrix (as in AWQ, Lin et al.
+2023, https://arxiv.org/abs/2306.00978), and the remaining mean error is added to the bias. The largest channels of each
+product stay in float32 (as in LLM.int8(), Dettmers et al. 2022, https://arxiv.org/abs/2208.07339), because they would
+determine the scale of all other channels. No scale depends on the scored rows, so a row's answer does not depend on
+the other rows of its batch.
 
-Weights stay within -64..64. Processors without dot products of bytes (AVX2, and so most GPU machines) add two products
-in 16 bits, and 255 * 127 * 2 does not fit: they would answer otherwise than the machine that serves.
+Weights are within -64..64. Processors without dot products of bytes (AVX2, as in most GPU machines) add two products in
+16 bits. 255 * 127 * 2 does not fit into 16 bits, so with larger weights the answers of such machines would differ from
+those of the serving machine.
 
 Only the matrix products and the word table of a graph change (graphs.py).
 """
@@ -39,7 +40,7 @@ _Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Activations:
-    """Observed input of one matrix product: the range of each channel (K,), and a sample of rows (n, K)."""
+    """Observed input of one matrix product: range of each channel (K,), and a sample of tokens (n, K)."""
 
     low: _Floats
     high: _Floats
@@ -48,9 +49,9 @@ class Activations:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Quantised:
-    """One matrix product in int8: `x` times `factors` (None: as it is) is rounded to `scale` and `zero`.
+    """Matrix product in int8: `x` times `factors` (None: `x`) is quantised with `scale` and `zero`.
 
-    The `outliers` among its channels are multiplied in float32; their int8 weights are 0.
+    The channels `outliers` are multiplied in float32; their int8 weights are 0.
     """
 
     outliers: npt.NDArray[np.int64]
@@ -64,13 +65,13 @@ class Quantised:
 
 
 class Int8Products:
-    """Multiplies in int8 by onnxruntime's MatMulIntegerToFloat; keeps the word table in int8, a scale a word.
+    """Products in int8 by onnxruntime's MatMulIntegerToFloat; the word table is int8 with a scale for each word.
 
     Args:
-        activations: by the names of the products, as `observe_products` gives them.
-        strengths: ways to balance channels that are tried for each product.
+        activations: result of `observe_products`.
+        strengths: strengths of the balancing of channels to try for each product, 0 to 1.
         outliers: share of a product's channels that stay in float32, 0 to 1.
-        limit: largest weight in int8; above `SEVEN_BITS` only for processors with dot products of bytes.
+        limit: largest weight in int8; more than `SEVEN_BITS` only for processors with dot products of bytes.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Int8Products:
         self._outliers, self._limit = outliers, limit
 
     def multiply(self, graph: GraphWriter, name: str, x: str, weight: Array, bias: Array) -> str:
-        """`x @ weight.T + bias`, x quantised to uint8 at a fixed scale, the weight to int8 by column."""
+        """Add `x @ weight.T + bias`; x is quantised to uint8 with a fixed scale, the weight to int8 by column."""
         found = _quantise(
             weight, bias, self._activations[name], strengths=self._strengths, outliers=self._outliers, limit=self._limit
         )
@@ -115,7 +116,7 @@ class Int8Products:
         return graph.node("Add", [integers, graph.node("MatMul", [largest, rest], f"{name}.floats")], name)
 
     def look_up(self, graph: GraphWriter, name: str, ids: str, table: Array) -> str:
-        """`table[ids]` from int8 rows and their scales."""
+        """Add `table[ids]` from int8 rows and their scales."""
         from onnx import TensorProto
 
         quantised, scale = symmetric(table, _TABLE_LIMIT)
@@ -128,8 +129,8 @@ class Int8Products:
 def _quantise(
     weight: Array, bias: Array, seen: Activations, *, strengths: Sequence[float], outliers: float, limit: int
 ) -> Quantised:
-    """Return the int8 form of `x @ weight.T + bias`, a weight (N, K), that is nearest to it on the sampled rows."""
-    reach = np.maximum(np.abs(seen.low), np.abs(seen.high)) * np.abs(weight).max(0)  # of each channel in a product
+    """Return the int8 form of `x @ weight.T + bias`, with weight (N, K), that is most exact on the sample."""
+    reach = np.maximum(np.abs(seen.low), np.abs(seen.high)) * np.abs(weight).max(0)  # largest product of each channel
     largest = np.sort(np.argsort(-reach)[: math.ceil(outliers * len(reach))])
     exact = seen.sample @ weight.T  # (n, N)
     tried = []
@@ -145,7 +146,7 @@ def _quantise(
 def _at_strength(
     weight: Array, bias: Array, seen: Activations, strength: float, outliers: npt.NDArray[np.int64], limit: int
 ) -> Quantised:
-    """Strength 0 leaves the channels as they are, 1 makes all of them equally large."""
+    """Return the int8 form for a strength: 0 does not change the channels, 1 makes them equally large."""
     factors = None
     outlier_weight, weight = weight[:, outliers].astype(np.float32), weight.copy()
     low, high = seen.low.copy(), seen.high.copy()
@@ -178,34 +179,34 @@ def _product(found: Quantised, x: _Floats) -> _Floats:
 
 
 def symmetric(matrix: npt.NDArray[Any], limit: int) -> tuple[npt.NDArray[np.int8], _Floats]:
-    """Quantise each row of a matrix to -limit..limit.
+    """Quantise each row of a matrix to integers in -limit..limit.
 
     Returns:
-        The int8 matrix and one scale per row; their product is off by at most half the row's scale per value.
+        The int8 matrix and one scale per row; the error of each value is at most half the scale of its row.
     """
     scale = np.maximum(np.abs(matrix).max(axis=1), 1e-12).astype(np.float32) / np.float32(limit)
     return np.rint(matrix / scale[:, None]).astype(np.int8), scale
 
 
 class _Recorder(Float32):
-    """Multiplies in float32 and remembers which value went into which product."""
+    """Products in float32; records the name of each product's input."""
 
     def __init__(self) -> None:
         self.inputs: dict[str, str] = {}
 
     def multiply(self, graph: GraphWriter, name: str, x: str, weight: Array, bias: Array) -> str:
-        """As Float32."""
+        """Add the nodes of `Float32.multiply`, and record the input."""
         self.inputs[name] = x
         return super().multiply(graph, name, x, weight, bias)
 
 
 def observe_products(write: WriteGraph, rows: Sequence[Encoded], *, seed: int = 0) -> dict[str, Activations]:
-    """Run rows through the float32 graph and look at what goes into each matrix product.
+    """Run rows through the float32 graph and observe the input of each matrix product.
 
     Args:
-        write: writes the classifier's graph.
-        rows: at least one; a hundred are enough.
-        seed: of the sample of tokens.
+        write: function that writes the classifier's graph.
+        rows: at least one row; a hundred are enough.
+        seed: seed of the sample of tokens.
 
     Returns:
         Activations by the name of the product.

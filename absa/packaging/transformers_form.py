@@ -1,16 +1,16 @@
-"""A classifier of plain text as a folder of `transformers.AutoModelForSequenceClassification`, without code of ours.
+"""Export of a classifier of plain text for `transformers.AutoModelForSequenceClassification`, without own code.
 
 Our head reads two views of the last layer, the first token x and the mean m over all tokens: its logits are
-W x + V m + b. The heads of transformers' BERT and its relatives read the first token alone. A layer above the last
-makes up for it:
+W x + V m + b. The heads of BERT and similar models in transformers read only the first token. So one layer is added
+above the last layer:
 
-- its attention has queries and keys of 0, so it weighs all tokens alike; with values A m its output is x + A m + d;
+- its attention has queries and keys of 0, so all tokens have equal weights; with values A m its output is x + A m + d;
 - A and d solve W' A = V and W' d = b', where W' is W with the part taken out that the layer norm would remove;
-- the layer norm subtracts the mean, which W' does not see, and divides by a standard deviation.
+- the layer norm subtracts the mean, which does not change the product with W', and divides by a standard deviation.
 
-So labels are equal by construction. d also holds a large constant that W' does not see, which makes the deviation all
-but equal for every row: probabilities agree to about 1e-3. The head's tanh, ReLU or GELU is used where it is all but
-linear.
+So labels are equal by construction. d also has a large constant that does not change the product with W'. It makes the
+deviation almost equal for all rows, so probabilities agree to about 1e-3. The tanh, ReLU or GELU of the head is used in
+a range in which it is almost linear.
 """
 
 import json
@@ -28,9 +28,9 @@ from absa.modeling.encoder import quiet_transformers
 from absa.modeling.head import CLASSIFIER_PREFIX, Classifier
 from absa.modeling.plain_form import CONFIG, ENCODER_MARK, TOKENIZER, WEIGHTS
 
-_SPREAD: Final = 256.0  # of the constant over that of the last layer: more costs digits of float32
-_SMALL: Final = 1e-3  # scale at which tanh is all but linear
-_ABOVE: Final = (0.125, 32.0)  # scale and shift of logits by which ReLU and GELU are linear, to logits of 200
+_SPREAD: Final = 256.0  # deviation of the constant over the last layer's; a larger one costs digits of float32
+_SMALL: Final = 1e-3  # scale at which tanh is almost linear
+_ABOVE: Final = (0.125, 32.0)  # scale and shift of logits with which ReLU and GELU are linear, up to logits of 200
 _PROBES: Final = (
     "the app is great",
     "i was charged twice this month and nobody answers",
@@ -46,15 +46,15 @@ _SPECIAL: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class _Family:
-    """Names of a family in transformers, without the weights' `.weight` and `.bias`.
+    """Names of weights in a family of transformers, without `.weight` and `.bias`.
 
     Attributes:
         encoder: prefix of the encoder.
-        attention: query, key, value and output of a layer's attention, and the norm behind it.
-        inner: both products of a layer's inner part, and the norm behind them.
+        attention: query, key, value and output of a layer's attention, and the norm after it.
+        inner: both products of a layer's inner part, and the norm after them.
         head: both products of the head.
-        bounded: whether the head's activation is a tanh; else it is a ReLU or a GELU.
-        takes_types: whether the model takes token types.
+        bounded: True if the head's activation is a tanh; False: a ReLU or a GELU.
+        takes_types: True if the model takes token types.
         layers: prefix of the layers.
         depth: name of the number of layers in config.json.
     """
@@ -100,7 +100,7 @@ _NO_MEAN: Final = {
 
 
 def obstacle(model: Classifier) -> str | None:
-    """Return why a classifier has no form that transformers reads, as the end of a sentence; None where it has one."""
+    """Return why a classifier cannot be exported for transformers, as a clause; None if it can be exported."""
     task = model.task
     if task.phrase is not None:
         return (
@@ -118,17 +118,17 @@ def obstacle(model: Classifier) -> str | None:
 def write_transformers_folder(
     model: Classifier, tokenizer_json: str, folder: Path, *, max_tokens: int, temperature: float
 ) -> None:
-    """Write the folder, load it by transformers, and compare its labels with the classifier's.
+    """Write the folder, load it with transformers, and compare its labels with those of the classifier.
 
     Args:
         model: the classifier.
-        tokenizer_json: of the `tokenizers` library.
-        folder: is made; holds config.json, model.safetensors, tokenizer.json and tokenizer_config.json.
-        max_tokens: most tokens of a row.
+        tokenizer_json: content of tokenizer.json.
+        folder: new folder for config.json, model.safetensors, tokenizer.json and tokenizer_config.json.
+        max_tokens: largest number of tokens of a row.
         temperature: divides the logits, as in the package.
 
     Raises:
-        PermanentError: the classifier has no such form, or the folder gives other labels.
+        PermanentError: the classifier cannot be exported, or the folder gives other labels.
     """
     if (why := obstacle(model)) is not None:
         raise PermanentError(f"no export to transformers: {why}")
@@ -179,7 +179,7 @@ def _weights(model: Classifier, stored: dict[str, Tensor], family: _Family, temp
     gain, shift = weights[f"{last}.weight"].double(), weights[f"{last}.bias"].double()
     head = model.classifier.weight.detach().double()  # (labels, 2 H)
     first, mean = head[:, :width], head[:, width:]
-    # what the norm of the last layer gave sums to 0 over its gain: a direction that may be added to W at will
+    # divided by its gain, the output of the last norm (without shift) sums to 0: W may change in this direction
     inverse = 1.0 / gain
     unseen = first.sum(1) / inverse.sum()
     first = first - unseen[:, None] * inverse
@@ -213,7 +213,7 @@ def _weights(model: Classifier, stored: dict[str, Tensor], family: _Family, temp
 
 
 def _constant(head: Tensor, deviation: float) -> tuple[Tensor, float]:
-    """Return a constant (H) with a mean of 0 and a standard deviation that no row of a head (labels, H) sees."""
+    """Return a constant (H) with mean 0 and a given deviation, orthogonal to all rows of a head (labels, H)."""
     seen = torch.linalg.qr(torch.cat([head, torch.ones_like(head[:1])]).T).Q  # (H, labels + 1)
     signs = torch.ones(head.shape[1], dtype=head.dtype)
     signs[::2] = -1.0
@@ -222,7 +222,7 @@ def _constant(head: Tensor, deviation: float) -> tuple[Tensor, float]:
 
 
 def _compare(model: Classifier, folder: Path, max_tokens: int) -> None:
-    """Compare the folder with the classifier.
+    """Compare the labels of the folder and of the classifier for probe texts.
 
     Raises:
         PermanentError: a label differs.

@@ -1,6 +1,6 @@
-"""Infra validation: a package answers as it was packaged, in a fresh process that has only what serving has.
+"""Infra validation: a new process, with only the libraries of serving, checks the answers of a package.
 
-`python -m absa.packaging.validate FOLDER [DIGEST]` is that process; it prints one JSON line.
+`python -m absa.packaging.validate FOLDER [DIGEST]` is this process; it prints one JSON line.
 """
 
 import json
@@ -30,7 +30,7 @@ _STATUS: Final = Path("/proc/self/status")
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """Measurements of a fresh process: warm-up rows with the right answer, seconds until then, and its peak memory."""
+    """Measurements of the process: number of right warm-up rows, seconds until then, and peak memory."""
 
     digest: str
     rows: int
@@ -39,16 +39,16 @@ class Validation:
 
 
 def validate_package(folder: Path, *, expected_digest: str | None = None, timeout_s: float = 120.0) -> Validation:
-    """Load a package in a fresh process without the training stack and have it answer its warm-up rows.
+    """Check in a new process without training libraries that a package answers its warm-up rows.
 
     Args:
         folder: the package.
-        expected_digest: what the digest must be, where known.
-        timeout_s: bound of the whole check.
+        expected_digest: required digest; None: not checked.
+        timeout_s: time limit of the whole check.
 
     Raises:
-        IntegrityError: the process could not load the package, or answered otherwise than packaged.
-        UnavailableError: the process took too long, or was killed: no finding about the package.
+        IntegrityError: the process could not load the package, or an answer differs from the packaged one.
+        UnavailableError: the process took too long or was killed; nothing is known about the package.
     """
     command = [
         sys.executable,
@@ -76,7 +76,7 @@ def validate_package(folder: Path, *, expected_digest: str | None = None, timeou
 
 
 class NotInServing(MetaPathFinder):
-    """Makes importing what serving does not have fail as it would there."""
+    """Finder that makes the import of libraries fail that serving does not have."""
 
     def find_spec(
         self,
@@ -84,7 +84,7 @@ class NotInServing(MetaPathFinder):
         path: Sequence[str] | None = None,  # noqa: ARG002
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
-        """Refuse the module, or leave it to the finders behind this one."""
+        """Refuse a module of such a library; leave other modules to the next finders."""
         if fullname.partition(".")[0] in NOT_IN_SERVING:
             raise ModuleNotFoundError(f"serving has no {fullname}", name=fullname)
         return None
@@ -106,9 +106,10 @@ def _check(folder: Path, expected_digest: str | None) -> Validation:
 
 
 def peak_memory_mb(status: Path = _STATUS) -> float:
-    """Return the most memory that this process has held.
+    """Return the peak memory of this process in 10^6 bytes.
 
-    Linux's getrusage counts the process that it was forked from too; macOS has no status file, and counts in bytes.
+    On Linux, getrusage includes the memory of the process from which this one was forked, so the status file is read.
+    macOS has no status file, and its getrusage counts in bytes.
     """
     try:
         lines = status.read_text(encoding="ascii", errors="replace").splitlines()
@@ -119,7 +120,7 @@ def peak_memory_mb(status: Path = _STATUS) -> float:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Check the package and print what was found as one line: JSON, or a sentence when it failed."""
+    """Check the package and print one line: JSON, or a sentence if the check failed."""
     sys.meta_path.insert(0, NotInServing())
     try:
         found = _check(Path(arguments[0]), arguments[1] if len(arguments) > 1 else None)
