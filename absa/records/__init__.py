@@ -1,1 +1,1 @@
-"""Records that cross a room: their fields, their keys in the lake, and how they are written and read."""
+"""Records that several rooms share: fields, keys in the lake, writing and reading."""

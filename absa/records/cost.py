@@ -1,4 +1,4 @@
-"""Cost record: what `evergreen cost` projected last, in US dollars."""
+"""Cost record: the last projection of `evergreen cost`, in US dollars."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,10 @@ from absa.records.schema import SCHEMA_VERSION
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Projected cost of the chosen set-up. Fields that a release did not know are None.
+    """Projected cost of the chosen set-up. Fields that an earlier release did not write are None.
 
-    `lines` are a month's bill, `measured` and `missing` the benchmark results that were found and not found.
+    `lines` are the items of a month's bill. `measured` and `missing` name the benchmark results that were found or
+    missing.
     """
 
     at: str | None = None
@@ -35,7 +36,7 @@ class Cost:
     projected: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as JSON holds it."""
+        """Return the record as a JSON object."""
         return {"schema_version": SCHEMA_VERSION, **asdict(self)}
 
     @classmethod
@@ -46,7 +47,7 @@ class Cost:
 
 
 def read_cost(lake: Lake) -> Cost | None:
-    """Return the last cost; None before `evergreen cost` ran, or where the record cannot be read.
+    """Return the last cost; None if `evergreen cost` never ran or the record cannot be read.
 
     Raises:
         UnavailableError: the lake is unavailable.

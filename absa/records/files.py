@@ -1,4 +1,4 @@
-"""Whole-file writes: a file has its old content or all of its new one, whatever is killed meanwhile."""
+"""Atomic writes of files: after a kill, a file has its old content or all of its new content."""
 
 import errno
 import os
@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 STAGED: Final = ".tmp-"
-"""First characters of the names of files that are being written; a kill leaves one."""
+"""Prefix of the names of temporary files; a kill may leave such a file."""
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
 @contextmanager
 def whole_file(path: Path, *, mode: int = 0o644, sync: bool = False, create: bool = False) -> Iterator[BinaryIO]:
-    """Open a file beside `path` that takes its place when the block ends without an error.
+    """Open a temporary file that replaces `path` when the block ends without an error.
 
     Args:
-        path: in a folder that exists.
+        path: path in an existing folder.
         mode: permissions, before the process's umask.
-        sync: hand the content to the disk first.
-        create: never overwrite, see `create_from`.
+        sync: True: flush the content to the disk first.
+        create: True: never overwrite, see `create_from`.
 
     Raises:
         FileExistsError: `create` is set and the file exists.
@@ -43,14 +43,14 @@ def whole_file(path: Path, *, mode: int = 0o644, sync: bool = False, create: boo
 
 
 def create_from(staged: Path, path: Path, *, link: Callable[[Path, Path], None] = os.link) -> None:
-    """Put a staged file at a path that must be free. Atomic: of two concurrent writers one gets FileExistsError.
+    """Move a temporary file to a path that must be free. Atomic: of two concurrent writers one gets FileExistsError.
 
-    A file system without hard links (FAT, some network and FUSE mounts) loses one thing: the name exists, empty, before
-    the content replaces it, so a reader may see an empty file for a moment, and a kill at that moment leaves one.
+    On a file system without hard links (FAT, some network and FUSE mounts), an empty file is created before the content
+    replaces it. So a reader may see an empty file for a moment, and a kill at this moment leaves an empty file.
 
     Raises:
         FileExistsError: the path exists.
-        OSError: the file cannot be put there; the path stays free.
+        OSError: the file cannot be moved; the path stays free.
     """
     try:
         link(staged, path)
@@ -68,6 +68,6 @@ def create_from(staged: Path, path: Path, *, link: Callable[[Path, Path], None] 
 def write_whole(
     path: Path, content: bytes | str, *, mode: int = 0o644, sync: bool = False, create: bool = False
 ) -> None:
-    """Write a file whole or not at all, text as UTF-8. Arguments and errors are those of `whole_file`."""
+    """Write a file atomically, text as UTF-8. Arguments and errors are those of `whole_file`."""
     with whole_file(path, mode=mode, sync=sync, create=create) as file:
         file.write(content.encode() if isinstance(content, str) else content)

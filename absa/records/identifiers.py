@@ -1,4 +1,4 @@
-"""Identifiers: request ids (UUIDv7, so that an id's time names its record's folder) and hashes of units."""
+"""Identifiers: request ids and hashes of units. A request id is a UUIDv7, whose time gives the record's folder."""
 
 import hmac
 import os
@@ -16,7 +16,7 @@ _HASH_HEX: Final = 16
 
 
 def uuid7(milliseconds: int, random: bytes) -> str:
-    """Return the UUIDv7 (RFC 9562) of a time since 1970 and 10 bytes, of which 74 bits are used."""
+    """Return the UUIDv7 (RFC 9562) of a time in milliseconds since 1970 and 10 bytes, of which 74 bits are used."""
     bits = int.from_bytes(random, "big")
     text = f"{milliseconds << 80 | _VERSION_7 | (bits >> 68 << 64) | _VARIANT | (bits & _LOW_62):032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
@@ -44,7 +44,7 @@ def is_request_id(text: str) -> bool:
 
 
 def request_time(text: str) -> datetime | None:
-    """Return the time in a request id; None for an id that no router gives."""
+    """Return the time in a request id; None for an id in another form than a router's."""
     if not is_request_id(text):
         return None
     try:
@@ -54,5 +54,5 @@ def request_time(text: str) -> datetime | None:
 
 
 def unit_hash(unit: str, secret: bytes) -> str:
-    """Return HMAC-SHA-256 of a unit with the service's secret, its first 16 hex digits."""
+    """Return the first 16 hex digits of the HMAC-SHA-256 of a unit with the service's secret."""
     return hmac.digest(secret, unit.encode(), "sha256").hex()[:_HASH_HEX]

@@ -1,4 +1,4 @@
-"""Layout of the lake: every folder and key, in this module alone.
+"""Layout of the lake: only this module makes folders and keys.
 
 Folders end with `/`. Keys of a batch job are relative to its output, which may be outside the lake.
 """
@@ -53,7 +53,7 @@ def ledger_number(key: str) -> int | None:
 
 
 def evidence_key(digest: str) -> str:
-    """Key of the evidence that a ledger record rests on."""
+    """Key of the evidence of a ledger record."""
     return f"{EVIDENCE_FOLDER}{digest}.json"
 
 
@@ -73,7 +73,7 @@ def manifest_key(digest: str) -> str:
 
 
 def manifest_digest(key: str) -> str | None:
-    """Digest of the snapshot whose manifest is under a key; None for another key."""
+    """Return the digest of the snapshot whose manifest is under a key; None for another key."""
     return key.split("/")[1] if key.endswith("/manifest.json") else None
 
 
@@ -93,22 +93,22 @@ def token_folders(snapshot: str) -> str:
 
 
 def shards_prefix(snapshot: str, tokenizer: str) -> str:
-    """Folder of a snapshot's token shards for one tokenizer, both given by digest."""
+    """Folder of a snapshot's token shards for one tokenizer; both are given by their digests."""
     return f"{token_folders(snapshot)}{tokenizer[:16]}/"
 
 
 def teachers_prefix(kind: str) -> str:
-    """Folder of the teachers of one kind: equal encoder, settings, task and budget, given by digest."""
+    """Folder of the teachers of one kind (equal encoder, settings, task and budget), given by its digest."""
     return f"{TEACHERS_FOLDER}{kind[:16]}/"
 
 
 def teacher_folder(kind: str, snapshot: str) -> str:
-    """Folder of the teacher of a kind that learned from a snapshot: facts, weights and answers."""
+    """Folder of a kind's teacher that was trained on a snapshot: facts, weights and answers."""
     return f"{teachers_prefix(kind)}{snapshot[:16]}/"
 
 
 def answers_key(teacher: str, rows: str) -> str:
-    """Key of a teacher's answers on rows, given by the teacher's folder and the rows' digest."""
+    """Key of a teacher's answers to rows, given by the teacher's folder and the digest of the rows."""
     return f"{teacher}answers/{rows[:16]}.npz"
 
 
@@ -118,7 +118,7 @@ def quarantine_key(digest: str) -> str:
 
 
 def open_run_key(digest: str) -> str:
-    """Key of the note that names the unfinished run of a training, by the digest of its inputs."""
+    """Key of the note with the unfinished run of a training, given by the digest of the training's inputs."""
     return f"{RUNS_FOLDER}open/{digest[:32]}.json"
 
 
@@ -138,7 +138,7 @@ def flow_run_key(run_id: str) -> str:
 
 
 def prediction_prefix(at: datetime) -> str:
-    """Folder of the predictions of an hour, by the request's time."""
+    """Folder of the predictions for an hour's requests."""
     return f"{PREDICTIONS_FOLDER}date={at:%Y-%m-%d}/hour={at:%H}/"
 
 
@@ -159,7 +159,7 @@ def outcome_prefix(at: datetime) -> str:
 
 
 def verdict_key(window: str, revision: int) -> str:
-    """Key of a revision of the verdict for a window, given by its key."""
+    """Key of a revision of a window's verdict; `window` is the key of the window."""
     return f"{verdict_revisions(window)}{revision}.json"
 
 
@@ -169,7 +169,7 @@ def verdict_revisions(window: str) -> str:
 
 
 def verdict_of(key: str) -> tuple[str, int] | None:
-    """Window key and revision of the verdict under a key; None for another key."""
+    """Return the window key and the revision of the verdict under a key; None for another key."""
     window, _, revision = key.removeprefix(VERDICTS_FOLDER).removesuffix(".json").rpartition(".r")
     return (window, int(revision)) if revision.isdigit() else None
 
@@ -180,7 +180,7 @@ def experiment_folder(name: str) -> str:
 
 
 def experiment_key(name: str, revision: int) -> str:
-    """Key of the looks at an experiment under one plan revision."""
+    """Key of the looks of an experiment under one revision of the plan."""
     return f"{experiment_folder(name)}{revision}.json"
 
 
@@ -190,27 +190,27 @@ def watched_key(name: str) -> str:
 
 
 def is_look(key: str) -> bool:
-    """Return True for the keys of `experiment_key`."""
+    """Return True for a key that `experiment_key` returns."""
     return key.rpartition("/")[2].removesuffix(".json").isdigit()
 
 
 def reference_key(version: str) -> str:
-    """Key of a version's reference: its early live rows with their feedback at that time."""
+    """Key of a version's reference: its first live rows with the feedback at that time."""
     return f"{MONITORING_FOLDER}reference/{version}.parquet"
 
 
 def recent_key(version: str) -> str:
-    """Key of rows of a version's last windows."""
+    """Key of the rows of a version's last windows."""
     return f"{MONITORING_FOLDER}recent/{version}.parquet"
 
 
 def incident_key(name: str) -> str:
-    """Key of the mark of an incident whose alert was sent."""
+    """Key of the mark that the alert of an incident was sent."""
     return f"{MONITORING_FOLDER}incidents/{name}.json"
 
 
 def announced_key() -> str:
-    """Key of the names of messages about records that were sent lately."""
+    """Key of the names of recently sent messages about records."""
     return f"{MONITORING_FOLDER}announced.json"
 
 
@@ -225,7 +225,7 @@ def job_part_key(number: int) -> str:
 
 
 def job_quarantine_key(number: int) -> str:
-    """Key of the rows that a batch partition set aside; absent without such rows."""
+    """Key of the rows of a batch partition that were set aside; absent if there are none."""
     return f"{QUARANTINE_FOLDER}{JOB_PARTS}{number:06d}.parquet"
 
 
@@ -235,5 +235,5 @@ def job_commit_key(number: int) -> str:
 
 
 def job_time_key(number: int) -> str:
-    """Key of the time that a batch partition's predictions carry."""
+    """Key of the time of a batch partition's predictions."""
     return f"log/{number:06d}.json"

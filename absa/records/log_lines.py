@@ -1,7 +1,7 @@
 """Lines of the write-ahead log: a row as a JSON array, read from segments of any release.
 
-A line holds the format's number, then the row's values in the order of its fields. A new format appends fields with a
-default, so lines of earlier formats are shorter. Lines of releases before the number existed hold the values alone.
+A line has the number of the format, then the row's values in the order of its fields. A new format appends fields with
+a default, so lines of earlier formats are shorter. Lines of releases before the number existed have only the values.
 """
 
 from types import NoneType
@@ -13,7 +13,7 @@ from absa.records.rows import Feedback, OutcomeCount, Prediction
 
 LOG_FORMAT: Final = 3
 _FIRST_NUMBER: Final = 2
-_UNNUMBERED_BELOW: Final = 1_000  # a larger first number is a time, of a line without the format's number
+_UNNUMBERED_BELOW: Final = 1_000  # a larger first number is a time: the line has no format number
 Row = TypeVar("Row", Prediction, Feedback, OutcomeCount)
 _UNNUMBERED: Final[dict[type, tuple[tuple[str, ...], ...]]] = {
     Prediction: (Prediction._fields[:17], tuple(name for name in Prediction._fields[:17] if name != "truncated")),
@@ -23,14 +23,14 @@ _UNNUMBERED: Final[dict[type, tuple[tuple[str, ...], ...]]] = {
 
 
 def json_line(row: Prediction | Feedback | OutcomeCount) -> bytes:
-    """Return a row's line in the write-ahead log."""
+    """Return the line of a row in the write-ahead log."""
     return orjson.dumps((LOG_FORMAT, *row), option=orjson.OPT_APPEND_NEWLINE)
 
 
 class Lines(NamedTuple):
     """Content of a log segment.
 
-    `newer` is the format number of a newer release that wrote the segment, 0 where this release can read it.
+    `newer` is the format number of a newer release that wrote the segment; 0 if this release can read the segment.
     """
 
     rows: list[Any]
@@ -41,8 +41,9 @@ class Lines(NamedTuple):
 def read_log(data: bytes, kind: type[Row]) -> Lines:
     """Return the rows of a log segment of any release.
 
-    A last line without its end was being written when its process died: it was never answered. A segment is from one
-    process, so a higher format number between readable lines is damage, and counts as unreadable.
+    A last line without a line end is ignored: the process was killed while writing it, so its request was not answered.
+    A segment has only one writer, so a line with a higher format number between readable lines is damaged, and counts
+    as unreadable.
     """
     by_count = {len(names): names for names in _UNNUMBERED[kind]}
     required = len(kind._fields) - len(kind._field_defaults)
@@ -77,7 +78,7 @@ def read_log(data: bytes, kind: type[Row]) -> Lines:
 
 
 def _has_its_score(row: Prediction | Feedback | OutcomeCount) -> bool:
-    """Tell whether a prediction has a score for its label and for another one at least; a damaged line may not."""
+    """Return True if a prediction has a score for its label and at least one other; a damaged line may lack them."""
     if not isinstance(row, Prediction):
         return True
     scored = isinstance(row.scores, list) and len(row.scores) > 1

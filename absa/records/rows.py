@@ -1,27 +1,27 @@
-"""Rows of the lake: each is defined once, as the type that its Arrow schema and log line follow from.
+"""Rows of the lake: each kind is one type, from which its Arrow schema and its log line are made.
 
-No pyarrow here: a router that starts needs the types alone.
+This module does not import pyarrow, because a router needs only the types at its start.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Final, NamedTuple
 
-# `latency_histogram` counts answers up to each bound of LATENCY_BOUNDS_MS, the last cell those above.
+# `latency_histogram` counts answers up to each bound of LATENCY_BOUNDS_MS; the last cell counts slower answers.
 LATENCY_BOUNDS_MS: Final = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0)
 
-# The word beside a type names its Arrow type: `absa.records.tables` has the list.
+# The second argument of Annotated names the Arrow type: `absa.records.tables` has the list.
 Timestamp = Annotated[int, "timestamp"]  # microseconds since 1970
 Int8 = Annotated[int, "int8"]
 
 
 class Prediction(NamedTuple):
-    """One version's answer to one text. A shadow score repeats the request_id of the answer that it is compared with.
+    """One version's answer to one text. A shadow score has the request_id of the answer that it is compared with.
 
-    `aspect` holds an aspect or a topic, None for plain text; `scores` has as many values as the version has labels.
-    `unit_hash` is that of the request_id unless `unit_given`. Text and aspect are None where the log is redacted,
-    `truncated` where a release wrote the row that did not know it, `certain` where nothing was promised. The log leaves
-    `replica` to its shipper.
+    `aspect` is an aspect or a topic; None for plain text. `scores` has as many values as the version has labels.
+    `unit_hash` is the hash of the request_id unless `unit_given`. `text` and `aspect` are None if the log is redacted,
+    `truncated` is None if an earlier release wrote the row, and `certain` is None without a promise. `replica` is empty
+    in log lines; the shipper of the log sets it.
     """
 
     request_id: str
@@ -46,7 +46,7 @@ class Prediction(NamedTuple):
 
 
 class Feedback(NamedTuple):
-    """Label of a prediction from a source, at its receipt. `sampling_probability` is None where it came unasked."""
+    """Label of a prediction from a source, at receipt. `sampling_probability` is None unless the label was requested."""
 
     request_id: str
     label: Int8
@@ -56,7 +56,7 @@ class Feedback(NamedTuple):
 
 
 class OutcomeCount(NamedTuple):
-    """Items of one version and arm in one minute, by their end, and the latencies of those answered."""
+    """Numbers of one version's and arm's items in one minute by outcome, and the latencies of answered items."""
 
     minute: Timestamp
     version: str
@@ -71,10 +71,10 @@ class OutcomeCount(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Example:
-    """One text, with an aspect of it (found case-insensitively) or a topic (any phrase) where the task has one.
+    """One text, with an aspect (a span of the text, in any case) or a topic (any phrase) if the task has one.
 
-    `aspect` holds either; it is None for plain text. `label` is None where there is none yet, `example_id` where it was
-    not computed, `unit_hash` where the row names no account or user.
+    `aspect` is the aspect or the topic; None for plain text. `label` is None if the label is unknown, `example_id` if
+    it was not computed, and `unit_hash` if the row names no account or user.
     """
 
     example_id: str | None = None

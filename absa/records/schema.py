@@ -46,7 +46,7 @@ def utc_now() -> datetime:
 
 
 def iso(at: datetime) -> str:
-    """Return a time as ISO 8601 with microseconds and Z, the form of JSON records."""
+    """Return a time as ISO 8601 with microseconds and Z, the form in JSON records."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
@@ -54,7 +54,7 @@ def parse_iso(text: str) -> datetime:
     """Read a time that `iso` wrote.
 
     Raises:
-        ValueError: not ISO 8601, or without a zone.
+        ValueError: the text is not ISO 8601, or has no zone.
     """
     at = datetime.fromisoformat(text)
     if at.tzinfo is None:
@@ -63,12 +63,12 @@ def parse_iso(text: str) -> datetime:
 
 
 def microseconds(at: datetime) -> int:
-    """Return microseconds since 1970, as log lines carry times."""
+    """Return microseconds since 1970, the form of times in log lines."""
     return (at - _EPOCH) // timedelta(microseconds=1)
 
 
 def from_microseconds(at_us: int) -> datetime:
-    """Return the time of microseconds since 1970."""
+    """Return the time for microseconds since 1970."""
     return _EPOCH + timedelta(microseconds=at_us)
 
 
@@ -81,6 +81,6 @@ def parse_compact(text: str) -> datetime:
     """Read a time that `compact` wrote.
 
     Raises:
-        ValueError: another form.
+        ValueError: the text has another form.
     """
     return datetime.strptime(text, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)

@@ -40,9 +40,9 @@ EXAMPLES: Final = _schema_of(Example)
 
 
 def table_of(rows: Sequence[tuple[Any, ...]], schema: pa.Schema, **constants: Any) -> pa.Table:
-    """Return rows as a table of their schema; `constants` replace the values of a column."""
+    """Return rows as a table of their schema; `constants` replace all values of columns."""
     columns: dict[str, Sequence[Any]] = dict.fromkeys(schema.names, ())
-    columns.update(zip(schema.names[1:], zip(*rows, strict=True), strict=False))  # no row has no columns
+    columns.update(zip(schema.names[1:], zip(*rows, strict=True), strict=False))  # without rows, zip yields no columns
     columns.update(
         (name, [value] * len(rows)) for name, value in ({"schema_version": SCHEMA_VERSION} | constants).items()
     )
@@ -50,7 +50,7 @@ def table_of(rows: Sequence[tuple[Any, ...]], schema: pa.Schema, **constants: An
 
 
 def hours(window: Window) -> Iterator[datetime]:
-    """Yield the start of each hour that a window touches."""
+    """Yield the start of each hour that overlaps a window."""
     at = window.start.replace(minute=0, second=0, microsecond=0)
     while at < window.end:
         yield at
@@ -58,7 +58,7 @@ def hours(window: Window) -> Iterator[datetime]:
 
 
 def days(start: datetime, end: datetime) -> Iterator[datetime]:
-    """Yield the start of each day that [start, end) touches."""
+    """Yield the start of each day that overlaps [start, end)."""
     at = start.replace(hour=0, minute=0, second=0, microsecond=0)
     while at < end:
         yield at
@@ -66,14 +66,14 @@ def days(start: datetime, end: datetime) -> Iterator[datetime]:
 
 
 def write_parquet(lake: Lake, key: str, table: pa.Table) -> None:
-    """Set a key to a table as zstd Parquet, whole or not at all."""
+    """Write a table as zstd Parquet under a key, atomically."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     lake.write(key, sink.getvalue().to_pybytes())
 
 
 def read_parquet(lake: Lake, keys: Iterable[str], schema: pa.Schema) -> pa.Table:
-    """Return the rows of several Parquet keys in one schema, see `aligned`.
+    """Return the rows of several Parquet keys in one schema; see `aligned`.
 
     Raises:
         IntegrityError: the content of a key cannot be read.
@@ -93,9 +93,9 @@ def _table(lake: Lake, key: str, schema: pa.Schema) -> pa.Table:
 
 
 def aligned(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return a table in a schema: missing columns are null, those that a later release added are dropped.
+    """Return a table in a schema: missing columns are null, unknown columns are dropped.
 
-    Scores of earlier releases are lists of fixed length.
+    Scores of earlier releases, which are lists of fixed length, are converted.
     """
     columns = [
         table.column(field.name).cast(field.type)

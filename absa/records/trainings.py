@@ -1,7 +1,7 @@
-"""Trainings in the lake, one small record each: requested, then completed or failed. Console and webhook show them.
+"""Trainings in the lake: one small record each, for console and webhook.
 
-The ledger has versions, so a training that failed would leave nothing there. A training whose process was killed
-writes no end; `TrainingState.is_lost` shows it.
+A record is running, completed or failed. The ledger has only versions, so a failed training is not in the ledger. A
+training whose process was killed stays running; `TrainingState.is_lost` detects this.
 """
 
 import json
@@ -17,7 +17,7 @@ from absa.records.schema import SCHEMA_VERSION, compact, iso, parse_iso
 
 TrainingOutcome = Literal["running", "completed", "failed"]
 _GRACE_S: Final = 300.0
-_OVERRUN: Final = 1.25  # a first training may take a quarter longer
+_OVERRUN: Final = 1.25  # a first training may take a quarter longer than its budget
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,16 +25,16 @@ class TrainingState:
     """State of a training.
 
     Attributes:
-        name: start and a random part, so that names sort by time.
-        started_at: time of the request's start, before teachers and budget.
+        name: start time and a random part, so that names sort by time.
+        started_at: start of the request, before teachers and budget.
         allowed_s: seconds that teachers, budget and waiting for a machine may take.
-        budget_s: of the run, in seconds.
-        reason: who asked.
-        outcome: running until it has ended.
-        ended_at: None while it runs.
+        budget_s: budget of the run, in seconds.
+        reason: reason of the request.
+        outcome: running until the training has ended.
+        ended_at: end of the training; None while it runs.
         version: registry version of a completed training.
-        verdict: of the gate, PROMOTE, HOLD or REJECT.
-        sentence: result, or why it failed; names no customer's text.
+        verdict: decision of the gate: PROMOTE, HOLD or REJECT.
+        sentence: result, or reason of the failure, without a customer's text.
     """
 
     name: str
@@ -49,7 +49,7 @@ class TrainingState:
     sentence: str = ""
 
     def is_lost(self, now: datetime) -> bool:
-        """Return True if it should have ended long ago: its process was killed."""
+        """Return True if the training should have ended long ago, so its process was killed."""
         latest = self.started_at + timedelta(seconds=_OVERRUN * self.allowed_s + _GRACE_S)
         return self.ended_at is None and now > latest
 
@@ -71,7 +71,7 @@ class TrainingState:
         """Read a state and ignore unknown fields.
 
         Raises:
-            ValueError, KeyError, TypeError: it is not one.
+            ValueError, KeyError, TypeError: the data are not a state.
         """
         known = {each.name for each in fields(cls)}
         found = {name: value for name, value in data.items() if name in known}
@@ -87,7 +87,7 @@ def begin_training(at: datetime, *, allowed_s: float, budget_s: float, reason: s
 
 
 def write_training(lake: Lake, state: TrainingState) -> None:
-    """Write a state over the earlier one of the same training.
+    """Write a state and replace the earlier state of the same training.
 
     Raises:
         UnavailableError: the lake is unavailable.
@@ -99,8 +99,8 @@ def read_trainings(lake: Lake, *, since: datetime | None = None) -> tuple[list[T
     """Return trainings, oldest first, and a sentence for each record that cannot be read.
 
     Args:
-        lake: holds them.
-        since: only those that started then or later.
+        lake: lake of the records.
+        since: only trainings that started at this time or later; None: all.
 
     Raises:
         UnavailableError: the lake is unavailable.

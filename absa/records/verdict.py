@@ -1,4 +1,4 @@
-"""Verdict record: the judgement on a window of live traffic, and the retrainings that it started."""
+"""Verdict record: judgement on a window of live traffic, and the retrainings that were started for it."""
 
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
@@ -11,15 +11,15 @@ Level = Literal["FRESH", "WATCH", "STALE"]
 VerdictAction = Literal["none", "retrain", "ask_labels", "skipped"]
 AttemptState = Literal["started", "completed", "failed"]
 _F1: Final = {"f1": "", "estimated_f1": "estimated_"}
-MAX_ATTEMPTS: Final = 3  # retrainings that one window may start
-NO_MATCH: Final = "none"  # `matching` of a reference that has no rows of the window's hours
+MAX_ATTEMPTS: Final = 3  # largest number of retrainings per window
+NO_MATCH: Final = "none"  # `matching` of a reference without rows of the window's hours
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reason:
     """Finding in one sentence.
 
-    `wrong_answers_a_day` is its cost: the F1 lost times the traffic.
+    `wrong_answers_a_day` is the cost: lost F1 times traffic.
     """
 
     kind: str
@@ -35,9 +35,9 @@ class Reason:
 class PartFigures:
     """Figures of one class or segment of one version in one window.
 
-    F1 is the class's own, or the segment's mean F1 of the evaluated labels; each with its 95 % interval, None where
-    nothing is known.
-    `trusted` is True where the estimate agrees with the labels, None where they are too few.
+    F1 is the F1 of a class, or the mean F1 of the evaluated labels for a segment. Each has a 95 % interval; None if it
+    is unknown.
+    `trusted` is True if the estimate agrees with the labels; None if there are too few labels.
     """
 
     rows: int
@@ -55,11 +55,12 @@ class PartFigures:
 class VersionFigures:
     """One version in one window.
 
-    F1 is the mean of the task's evaluated labels; None without labels or rows. `default_task`: it is pos/neg F1, and
-    the record names it so as well. `right` counts the right answers among the `unasked` labels that slow
-    loss adds up (among all labels in records without it), `parts` are the same figures per class and per segment.
-    Under a `promise`, `coverage` is the share of certain answers; of the `certain_labelled` ones among them, which came
-    unasked, `certain_right` were right.
+    F1 is the mean of the task's evaluated labels; None without labels or rows. If `default_task` is True, F1 is pos/neg
+    F1, and the record has it under this name too. `unasked` counts labels that were not requested; the test of a slow
+    loss sums them up. `right` counts the right answers among them (among all labels in records without `unasked`).
+    `parts` are the same figures per class and per segment. With a `promise`, `coverage` is the share of certain
+    answers. `certain_labelled` counts certain answers with a label that was not requested; `certain_right` of them were
+    right.
     """
 
     rows: int
@@ -78,17 +79,17 @@ class VersionFigures:
 
     @property
     def kept_share(self) -> float | None:
-        """Share of right answers among the labelled certain ones; None without any."""
+        """Share of right answers among the labelled certain answers; None if there are none."""
         return (self.certain_right or 0) / self.certain_labelled if self.certain_labelled else None
 
     @property
     def pos_neg_f1(self) -> float | None:
-        """Measured pos/neg F1; None unless the task is the default one."""
+        """Measured pos/neg F1; None for any task but the default one."""
         return self.f1 if self.default_task else None
 
     @property
     def estimated_pos_neg_f1(self) -> float | None:
-        """Estimated pos/neg F1; None unless the task is the default one."""
+        """Estimated pos/neg F1; None for any task but the default one."""
         return self.estimated_f1 if self.default_task else None
 
     def to_json(self) -> dict[str, Any]:
@@ -101,10 +102,10 @@ class VersionFigures:
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceUse:
-    """Reference of a verdict: `rows` were compared of the `held` ones, those of `matching` hours and days.
+    """Reference of a verdict: it has `held` rows, and the `rows` of `matching` hours and days were compared.
 
-    They are from `windows` windows that started from `first` to `last` (ISO 8601). `joined` is True where the rows of
-    the verdict's own window are in the reference now.
+    The rows are from `windows` windows, which started from `first` to `last` (ISO 8601). `joined` is True if the rows
+    of the verdict's own window are part of the reference now.
     """
 
     rows: int
@@ -118,7 +119,7 @@ class ReferenceUse:
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """Retraining that was started for the window; `key` is its Prefect idempotency key `<window>-<number>`."""
+    """Retraining that was started for a window; `key` is its Prefect idempotency key `<window>-<number>`."""
 
     number: int
     key: str
@@ -130,7 +131,7 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Judgement on a window. `revision` counts from 1; later ones come with late labels, attempts or the report."""
+    """Judgement on a window. `revision` counts from 1; late labels, attempts and the report make new revisions."""
 
     window: Window
     verdict: Level
@@ -152,7 +153,7 @@ class Verdict:
 
     @property
     def retraining_is_due(self) -> bool:
-        """Return True if an attempt may start now: requested, none running or done, and fewer than three made."""
+        """Return True if an attempt may start: it is requested, none runs or is completed, fewer than three exist."""
         states = {attempt.state for attempt in self.attempts}
         return self.action == "retrain" and not states & {"started", "completed"} and len(self.attempts) < MAX_ATTEMPTS
 
@@ -162,7 +163,7 @@ class Verdict:
         return f"{self.window.key}-{len(self.attempts) + 1}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as JSON holds it."""
+        """Return the record as a JSON object."""
         data: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "revision": self.revision,
@@ -209,7 +210,7 @@ class Verdict:
 
 def _figures(data: dict[str, Any]) -> VersionFigures:
     parts = {name: PartFigures(**_known(PartFigures, part)) for name, part in data.get("parts", {}).items()}
-    known = _known(VersionFigures, data)  # earlier releases named the two figures of the default task alone
+    known = _known(VersionFigures, data)  # earlier releases wrote only the names of the default task's figures
     found = {name: data[name] if name in data else data.get(f"{prefix}pos_neg_f1") for name, prefix in _F1.items()}
     return VersionFigures(**{**known, **found, "parts": parts, "default_task": "pos_neg_f1" in data})
 

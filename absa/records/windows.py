@@ -1,8 +1,8 @@
-"""Reader of windows: served predictions, each with the last feedback on it so far.
+"""Reader of windows: served predictions, each with its last feedback so far.
 
-Feedback comes late, twice or never: a window read again later holds more labels. Only the folders of the window are
-read, one key at a time. Memory is bounded: above `max_rows` a uniform sample is kept, chosen by a hash of the request
-id, so that reading again chooses the same rows.
+Feedback arrives late, twice or never, so a later reading of a window has more labels. Only the folders of the window
+are read, one key at a time. Memory is bounded: above `max_rows` a uniform sample is kept. A hash of the request id
+chooses its rows, so a later reading has the same rows.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -20,20 +20,21 @@ from absa.records.schema import Window, utc_now
 from absa.records.tables import FEEDBACK, PREDICTIONS, days, hours, read_parquet
 
 MAX_ROWS: Final = 100_000
-_BATCH_ROWS: Final = 200_000  # of feedback, about 30 MB
+_BATCH_ROWS: Final = 200_000  # rows of feedback, about 30 MB
 SERVED: Final = pl.col("shadow").fill_null(value=False).not_()
 UNIT: Final = (
     pl.when(pl.col("unit_given").fill_null(value=False)).then(pl.col("unit_hash")).otherwise(pl.col("request_id"))
 )
-"""Unit of a row; a request without one counts alone."""
+"""Unit of a row; a request without a unit is its own unit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WindowData:
     """Predictions of a window.
 
-    `rows` has the columns of `PREDICTIONS` and feedback_label, feedback_at, feedback_source and sampling_probability,
-    null without trusted feedback. `total` counts predictions before sampling, `by_version` the same per model version.
+    `rows` has the columns of `PREDICTIONS`, and feedback_label, feedback_at, feedback_source and sampling_probability,
+    which are null without trusted feedback. `total` counts predictions before sampling, `by_version` counts them per
+    model version.
     """
 
     window: Window
@@ -48,13 +49,13 @@ class WindowData:
 
     @property
     def how(self) -> str:
-        """Return in words how many rows were read."""
+        """Return the number of rows in words, for messages."""
         if self.sampled:
             return f"{self.rows.height} of {self.total} predictions, sampled by a hash of the request id"
         return f"all {self.total} predictions"
 
     def version(self, version: str) -> "WindowData":
-        """Return the part of one model version."""
+        """Return the rows of one model version."""
         rows = self.rows.filter(pl.col("model_version") == version)
         count = self.by_version.get(version, 0)
         return WindowData(window=self.window, rows=rows, total=count, by_version={version: count})
@@ -69,15 +70,15 @@ def load_window(
     feedback_until: datetime | None = None,
     max_rows: int | None = MAX_ROWS,
 ) -> WindowData:
-    """Read a window's predictions and join the last feedback on them.
+    """Read a window's predictions and join their last feedback.
 
     Args:
-        lake: holds predictions and feedback.
-        window: event time, by the request's time.
+        lake: lake of predictions and feedback.
+        window: interval of the requests' times.
         keep: condition on the columns of `PREDICTIONS`; shadow scores are left out by default.
-        trusted_sources: feedback sources that count; None is every one.
-        feedback_until: feedback received at or after this is left out; now by default.
-        max_rows: above this the rows are sampled; None reads all of them.
+        trusted_sources: sources of feedback that count; None: all.
+        feedback_until: feedback received at or after this time is left out; by default now.
+        max_rows: largest number of rows, above which rows are sampled; None: all rows.
 
     Raises:
         UnavailableError: the lake is unavailable.
@@ -106,14 +107,14 @@ def load_window(
 def select_feedback(
     parts: Iterable[pl.DataFrame], predictions: pl.DataFrame, *, batch_rows: int = _BATCH_ROWS
 ) -> Iterator[pl.DataFrame]:
-    """Yield the feedback on some predictions, one frame per batch of parts.
+    """Yield the feedback for some predictions, one frame per batch of parts.
 
-    Each batch hashes the ids of all predictions once, so small parts are joined together.
+    For each batch the ids of all predictions are hashed once, so small parts are concatenated first.
 
     Args:
         parts: frames of feedback, of any size.
-        predictions: have the column request_id.
-        batch_rows: a batch is joined as soon as it holds so many rows of feedback.
+        predictions: frame with the column request_id.
+        batch_rows: number of rows of feedback from which a batch is joined.
     """
     wanted = predictions.select(pl.col("request_id").unique())
     batch: list[pl.DataFrame] = []
@@ -130,13 +131,13 @@ def select_feedback(
 
 
 def join_feedback(predictions: pl.DataFrame, feedback: pl.DataFrame) -> pl.DataFrame:
-    """Return one row per request: the first served prediction, with its last feedback by `at`, or nulls.
+    """Return one row per request: its first served prediction, with its last feedback by `at`, or nulls.
 
     Feedback with equal times is ordered by source and label, so that the order of arrival does not matter. A request
-    that was answered unsolicited too has no sampling probability: it would be known without the draw.
+    with feedback that was not requested has no sampling probability, because its label is known without sampling.
 
     Returns:
-        the columns of predictions, and feedback_label, feedback_at, feedback_source, sampling_probability.
+        The columns of predictions, and feedback_label, feedback_at, feedback_source, sampling_probability.
     """
     served = predictions.filter(SERVED).unique("request_id", keep="first", maintain_order=True)
     unsolicited = pl.col("sampling_probability").is_null().any().over("request_id")
@@ -153,7 +154,7 @@ def join_feedback(predictions: pl.DataFrame, feedback: pl.DataFrame) -> pl.DataF
 
 
 def read_predictions(lake: Lake, window: Window, keep: pl.Expr) -> Iterator[pl.DataFrame]:
-    """Yield the predictions of a window that fulfil a condition, one key at a time."""
+    """Yield the predictions of a window that satisfy a condition, one key at a time."""
     within = (pl.col("at") >= window.start) & (pl.col("at") < window.end)
     for part in read_keys(lake, (prediction_prefix(hour) for hour in hours(window)), PREDICTIONS):
         yield part.filter(within & keep)
@@ -162,7 +163,7 @@ def read_predictions(lake: Lake, window: Window, keep: pl.Expr) -> Iterator[pl.D
 def read_feedback(
     lake: Lake, start: datetime, until: datetime, sources: Collection[str] | None
 ) -> Iterator[pl.DataFrame]:
-    """Yield the feedback received from the day of `start` on and before `until`, from some sources or from all."""
+    """Yield the feedback received from the day of `start` on and before `until`, from some or all sources."""
     kept = pl.col("at") < until
     if sources is not None:
         kept &= pl.col("source").is_in(sorted(sources))
@@ -190,7 +191,7 @@ def empty_frame(schema: pa.Schema) -> pl.DataFrame:
 
 
 def smallest(rows: pl.DataFrame, count: int) -> pl.DataFrame:
-    """Return a uniform sample that does not depend on the order of rows: those with the smallest hashes of their id."""
+    """Return the rows with the smallest hashes of their ids: a uniform sample, independent of the order of rows."""
     if rows.height <= count:
         return rows
     order = rows["request_id"].hash(seed=0).arg_sort()
