@@ -1,1 +1,1 @@
-"""Code that the ABSA assignment hands in."""
+"""Code of the ABSA assignment's submission."""

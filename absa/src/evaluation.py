@@ -1,4 +1,4 @@
-"""Label a file of texts and aspects with a trained model, and measure it where the file has labels.
+"""Label a file of texts and aspects with a trained model, and measure the model if the file has labels.
 
 python absa/src/evaluation.py                                       absa/data/test.csv by absa/models/champion
 python absa/src/evaluation.py my_rows.csv --model path/to/package
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-sys.path.append(str(Path(__file__).resolve().parents[2]))  # for a checkout that is not installed
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # for a checkout without installation
 
 from absa.config_file import read_mapping
 from absa.data.mapping import CONFIG_VARIABLE, DEFAULT_MAPPING, DataMapping, check_coding
@@ -47,9 +47,9 @@ class InputRows(NamedTuple):
 
 
 def read_input(path: Path, mapping: DataMapping = DEFAULT_MAPPING) -> InputRows:
-    """Read texts and aspects, and perhaps labels, as ingest and batch do; header names in any case.
+    """Read texts, aspects and optional labels, as ingest and batch do; header names in any case.
 
-    No row is left out, because the answer has a line for each: a row that cannot be read is an error.
+    The output needs a line for each row, so a row that cannot be read is an error.
 
     Args:
         path: a CSV, TSV, JSONL or Parquet file.
@@ -57,8 +57,8 @@ def read_input(path: Path, mapping: DataMapping = DEFAULT_MAPPING) -> InputRows:
 
     Raises:
         NotFoundError: there is no such file.
-        InvalidDataError: the file is empty, is not UTF-8, lacks a column, has a row that cannot be read or has no text
-            or no aspect, or a label that is none.
+        InvalidDataError: the file is empty or not UTF-8, or lacks a column; or a row cannot be read, has no text or no
+            aspect, or has a label that is unknown.
     """
     import polars as pl
 
@@ -105,10 +105,10 @@ def read_input(path: Path, mapping: DataMapping = DEFAULT_MAPPING) -> InputRows:
 
 
 def model_folder(model: str) -> Path:
-    """Return the package folder behind a path or a registry URI (`models:/absa@champion`), which is downloaded.
+    """Return the package folder of a path, or download it from a registry URI (`models:/absa@champion`).
 
     Raises:
-        NotFoundError: nothing is there.
+        NotFoundError: the package does not exist.
     """
     if not model.startswith(_REGISTRY):
         folder = Path(model)
@@ -118,7 +118,7 @@ def model_folder(model: str) -> Path:
                 "by --model"
             )
         return folder
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads it when it is imported
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads it at import
     try:
         import mlflow
     except ModuleNotFoundError:
@@ -134,7 +134,7 @@ def model_folder(model: str) -> Path:
 
 
 def write_rows(path: Path, pairs: Sequence[tuple[str, str]], labels: Sequence[int]) -> None:
-    """Write text, aspect, label; the file is whole or is not there.
+    """Write a file of text, aspect and label, atomically.
 
     Raises:
         PermanentError: the folder cannot be written to, or the disk is full.
@@ -151,7 +151,7 @@ def write_rows(path: Path, pairs: Sequence[tuple[str, str]], labels: Sequence[in
 
 def describe(labels: Sequence[int], predicted: Sequence[int]) -> str:
     """Return precision, recall and F1 of negative and positive, and their mean, as lines of text."""
-    from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support  # a second to import
+    from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support  # the import takes a second
 
     by_label = precision_recall_fscore_support(labels, predicted, labels=list(EVALUATED), zero_division=0)
     primary, macro = (
@@ -172,10 +172,10 @@ def describe(labels: Sequence[int], predicted: Sequence[int]) -> str:
 
 
 def evaluate_file(test_file: Path, model: str, output: Path) -> None:
-    """Label a file, write the answer, and print the metrics where there are labels.
+    """Label a file, write the answers, and print the metrics if the file has labels.
 
     Raises:
-        EvergreenError: the input cannot be used, in one sentence.
+        EvergreenError: the input cannot be used; the message is one sentence.
     """
     from absa.inference.engine import Engine
 
@@ -195,7 +195,7 @@ def evaluate_file(test_file: Path, model: str, output: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code is 0, or 2 where the input cannot be used."""
+    """Run the command; return the exit code: 0, or 2 if the input cannot be used."""
     parser = argparse.ArgumentParser(
         prog="evaluation.py",
         description="Label a CSV, TSV, JSONL or Parquet file of texts and aspects with a trained model (0 negative, "

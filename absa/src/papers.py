@@ -1,4 +1,4 @@
-"""A Markdown paper as .docx and PDF: pandoc reads it, Typst sets it. Both come as Python packages."""
+"""Papers in Markdown as .docx and PDF, made with pandoc and Typst, which are installed as Python packages."""
 
 import itertools
 import re
@@ -30,19 +30,18 @@ def render(paper: Path, into: Path) -> tuple[Path, Path]:
     """Write a paper as .docx and as PDF.
 
     Pandoc does not draw Mermaid: the n-th diagram of `NAME.md` is replaced by the picture `pictures/NAME-n.svg`. Links
-    to other files of the repository become plain text. Of a picture, a .png of the same name is taken where there is
-    one.
+    to other files of the repository become plain text. If a picture also exists as .png, the .png is used.
 
     Args:
-        paper: a Markdown file; pictures are found from its folder.
-        into: a folder that exists.
+        paper: Markdown file; paths of pictures are relative to its folder.
+        into: existing folder.
 
     Returns:
         The .docx and the PDF.
 
     Raises:
         NotFoundError: the paper or a picture is missing, or pandoc or Typst is not installed.
-        PermanentError: Typst refuses what pandoc made of it.
+        PermanentError: Typst refuses the output of pandoc.
     """
     try:
         import pypandoc
@@ -61,13 +60,13 @@ def render(paper: Path, into: Path) -> tuple[Path, Path]:
         (work / "paper.typ").write_text(_SHEET + body, encoding="utf-8")
         try:
             typst.compile(str(work / "paper.typ"), output=str(pdf), root=str(work))
-        except Exception as error:  # Typst's own error is no public class in every version
+        except Exception as error:  # Typst's error class is not public in every version
             raise PermanentError(f"{paper.name} cannot be set as PDF: {str(error)[:300]}") from error
     return docx, pdf
 
 
 def _prepared(paper: Path, work: Path) -> str:
-    """Return the paper's Markdown with its pictures as .png files in a folder."""
+    """Write the paper's pictures as .png files into a folder; return its Markdown with links to them."""
     taken: dict[str, str] = {}
 
     def picture(match: re.Match[str]) -> str:

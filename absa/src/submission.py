@@ -1,7 +1,7 @@
-"""`python -m absa.src.submission` or `make submission`: build the folder that the ABSA assignment requires.
+"""Build the folder that the ABSA assignment requires: `python -m absa.src.submission` or `make submission`.
 
-absa/src (evaluation.py and all that it needs), absa/models/champion, absa/notebooks, absa/data/results/test.csv,
-requirements.txt, and both papers as .docx and PDF.
+The folder has absa/src (evaluation.py and all modules that it needs), absa/models/champion, absa/notebooks,
+absa/data/results/test.csv, requirements.txt, and both papers as .docx and PDF.
 """
 
 import argparse
@@ -37,16 +37,16 @@ training_methodology and deployment_pipeline, each as .docx and PDF.
 
 
 def build(*, model: Path, test_file: Path, into: Path, papers: bool = True) -> Path:
-    """Rebuild the folder; it is complete or absent.
+    """Build the folder again; it is complete or absent.
 
     Args:
-        model: a package folder.
-        test_file: CSV with text and aspect, labelled by the model into absa/data/results/test.csv.
-        into: new, empty, or an earlier submission, which is replaced.
-        papers: whether the papers are rendered; they need pandoc and Typst.
+        model: package folder.
+        test_file: CSV with text and aspect; the model's labels are written to absa/data/results/test.csv.
+        into: folder that is new, empty, or an earlier submission, which is replaced.
+        papers: True: render the papers, which needs pandoc and Typst.
 
     Raises:
-        EvergreenError: something is missing or cannot be used, or `into` holds anything else.
+        EvergreenError: an input is missing or cannot be used, or `into` has other content.
     """
     from absa.inference.package import load_package
     from absa.src.papers import render
@@ -88,7 +88,7 @@ def _replaceable(into: Path) -> bool:
 
 
 def copy_code(src: Path) -> None:
-    """evaluation.py, and beside it the part of `absa` that it imports."""
+    """Copy evaluation.py and the modules of `absa` that it imports."""
     src.mkdir(parents=True)
     shutil.copy2(_ROOT / "absa" / "src" / "evaluation.py", src)
     for name in INFERENCE_CODE:
@@ -101,10 +101,10 @@ def copy_code(src: Path) -> None:
 
 
 def requirements(pins: Path) -> str:
-    """Return the requirements of inference, at the versions that the platform pins.
+    """Return the requirements of inference with the versions that the platform pins.
 
     Raises:
-        PermanentError: one of them has no pin.
+        PermanentError: a requirement has no pinned version.
     """
     text = pins.read_text(encoding="utf-8")
     found = [re.search(rf"^{name}==\S+", text, re.MULTILINE) for name in INFERENCE_REQUIREMENTS]
@@ -114,10 +114,10 @@ def requirements(pins: Path) -> str:
 
 
 def label(folder: Path) -> None:
-    """Run evaluation.py without arguments in the folder, as its reader does.
+    """Run evaluation.py without arguments in the folder, as a reader of the submission does.
 
     Raises:
-        InvalidDataError: it could not label the test file.
+        InvalidDataError: evaluation.py could not label the test file.
     """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(  # noqa: S603 - our own script
@@ -129,7 +129,7 @@ def label(folder: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Build the folder; the exit code is 0, or 1 with one sentence."""
+    """Build the folder; return the exit code: 0, or 1 after a sentence on standard error."""
     from absa.src.evaluation import DEFAULT_MODEL, model_folder
 
     parser = argparse.ArgumentParser(prog="python -m absa.src.submission", description=__doc__)
