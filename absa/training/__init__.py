@@ -1,1 +1,1 @@
-"""The budgeted trainer: deadline, tokens, batches, loop, checkpoints. Needs torch and nothing of MLOps."""
+"""Trainer with a time budget: deadline, tokens, batches, loop, checkpoints. Needs torch and no MLOps library."""

@@ -1,34 +1,34 @@
-"""Plan of an anytime training: an early package, and a reserve from the measured time of packaging.
+"""Plan of an anytime training: an early package, and a reserve that is based on the measured time of packaging.
 
 The first package is built early. From then on a version exists, and the time of packaging on this machine under its
-present load is known. Later packages replace it; the last one is built when only the reserve is left.
+present load is known. Later packages replace the first; the last one is built when only the reserve is left.
 """
 
 import time
 from collections.abc import Callable
 from typing import Final
 
-FIRST_AFTER_S: Final = 20.0  # of training, at most, before the first package
-FIRST_SHARE: Final = 0.2  # of the planned training, at most, before the first package
-RETRY_FACTOR: Final = 1.5  # after a refused package, the next one follows after this many times as much training
-LATER_FACTOR: Final = 3.0  # a later package follows after this many times the training before the last one
-PACKAGING_SHARE: Final = 0.06  # of the training so far that later packages may take
-MARGIN: Final = 1.25  # the load of a machine changes between the measurement and the last package
-CHECKING_SHARE: Final = 0.15  # of a measured packaging, for checks of the last package on more rows
-QUICK_FACTOR: Final = 1.8  # a full package takes this many times as long as a quick one, measured
+FIRST_AFTER_S: Final = 20.0  # largest time of training before the first package
+FIRST_SHARE: Final = 0.2  # largest share of the planned training before the first package
+RETRY_FACTOR: Final = 1.5  # least training time of the package after a refused one, relative to the refused one
+LATER_FACTOR: Final = 3.0  # least training time of a later package, relative to the package before
+PACKAGING_SHARE: Final = 0.06  # share of the training time so far that later packages may take
+MARGIN: Final = 1.25  # factor, because the load of the machine may change until the last package
+CHECKING_SHARE: Final = 0.15  # share of a measured packaging time, for checks of the last package on more rows
+QUICK_FACTOR: Final = 1.8  # measured: time of a full package relative to a quick one
 LEAST_PACKAGING_S: Final = 1.0
-LEAST_TRAINING_S: Final = 2.0  # granted to a training that starts inside its reserve and has no package yet
+LEAST_TRAINING_S: Final = 2.0  # for a training that starts within its reserve and has no package yet
 
 
 class PackagePlan:
-    """Moving end of a training, and the times at which a package is due. Times are epoch seconds.
+    """Plan of a training's end, which may move, and of its packages. Times are seconds since the epoch.
 
     Args:
         run_ends_at: end of the whole run.
-        packaging_s: estimate of the seconds that packaging takes; the first package replaces it.
+        packaging_s: estimate of the seconds that packaging takes, until the first package is measured.
         after_s: estimate of the seconds that the run needs after packaging.
         overrun_s: seconds after `run_ends_at` in which a first package may still be completed.
-        clock: current time.
+        clock: returns the current time.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class PackagePlan:
         self._begun_at = clock()
 
     def begin(self) -> None:
-        """Note the start of the training."""
+        """Record the start of the training."""
         self._begun_at = self._clock()
 
     @property
     def has_package(self) -> bool:
-        """True once a package is complete."""
+        """Return True if a package is complete."""
         return self._has_package
 
     @property
@@ -63,7 +63,7 @@ class PackagePlan:
 
     @property
     def first_step_by(self) -> float:
-        """End of the time in which a training may still make its first step."""
+        """Latest time of a training's first step."""
         return self.ends_at if self._has_package else self._run_ends_at + self._overrun_s
 
     @property
@@ -95,12 +95,12 @@ class PackagePlan:
         return self.ends_at - self._clock()
 
     def rows_wait_s(self) -> float:
-        """Return the seconds for which the training may wait for rows."""
+        """Return the seconds that the training may wait for rows."""
         return max(self.ends_at, self.first_step_by) - self._clock()
 
     def last_fits(self) -> bool:
-        """Return True if the last package can be complete before the later phases must start, overrun included."""
-        needed_s = self._estimate_s if self._measured_s is None else self._measured_s  # the margin may be used up
+        """Return True if the last package can be complete before the later phases have to start, overrun included."""
+        needed_s = self._estimate_s if self._measured_s is None else self._measured_s  # without the margin
         return self._clock() + needed_s + self.after_s <= self._run_ends_at + self._overrun_s
 
     def is_due(self, trained_s: float) -> bool:
@@ -119,12 +119,12 @@ class PackagePlan:
         return self._spent_s + self._measured_s <= PACKAGING_SHARE * trained_s
 
     def built(self, seconds: float, trained_s: float, *, quick: bool = False, valid: bool = True) -> None:
-        """Note an attempt to build a package.
+        """Record an attempt to build a package.
 
         Args:
-            seconds: time that it took.
-            trained_s: seconds of training before it, without packaging.
-            quick: True if it was built with the lower effort.
+            seconds: time of the attempt.
+            trained_s: seconds of training before the attempt, without packaging.
+            quick: True if the package was built with the lower effort.
             valid: False if the package was refused.
         """
         self._measured_s, self._trained_s = seconds * (QUICK_FACTOR if quick else 1.0), trained_s

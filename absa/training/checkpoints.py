@@ -1,4 +1,4 @@
-"""Checkpoints of a training on disk: written whole or not at all; the last two are kept, a broken one is skipped."""
+"""Checkpoints of a training on disk: written atomically; the last two are kept, broken ones are skipped."""
 
 import hashlib
 import json
@@ -14,17 +14,17 @@ _SUFFIX: Final = ".pt"
 
 
 class Checkpoints:
-    """Checkpoints of one run in a folder: `<step>.pt` with its SHA-256 in `<step>.json` beside it.
+    """Checkpoints of one run in a folder: `<step>.pt`, and its SHA-256 in `<step>.json`.
 
-    The digest is written last, so a file without one was never finished. Files hold tensors, numbers and strings only
-    and are read with `weights_only`: no code runs from them.
+    The digest is written last, so a file without a digest is not complete. Files have only tensors, numbers and
+    strings, and are read with `weights_only`, so that no code from them is run.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def save(self, step: int, state: dict[str, Any]) -> Path:
-        """Keep the state of a step and the newest one before it; remove older ones."""
+        """Write the state of a step; keep the newest one before it, and remove older ones."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{step:010d}{_SUFFIX}"
         with whole_file(path, sync=True) as file:
@@ -38,7 +38,7 @@ class Checkpoints:
         return path
 
     def load(self) -> dict[str, Any] | None:
-        """Return the newest state that is whole, or None where there is none."""
+        """Return the newest complete state; None if there is none."""
         for path in sorted(self._folder.glob(f"*{_SUFFIX}"), reverse=True):
             state = _read(path)
             if state is not None:
@@ -52,7 +52,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         if _sha256(path) != noted:
             return None
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # broken in any way: the one before may be whole
+    except Exception:  # broken in any way: the checkpoint before may be complete
         return None
     return state
 

@@ -1,4 +1,4 @@
-"""Deadlines of a run and of its training, shared by all phases and processes."""
+"""Deadlines of a run and of its training, common to all phases and processes."""
 
 import time
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ class Limit(Protocol):
 
     @property
     def ends_at(self) -> float:
-        """End of the training; it may move while the training goes on."""
+        """End of the training; it may move during the training."""
 
     @property
     def run_ends_at(self) -> float:
-        """End of the whole run; it never moves, so that it identifies the run."""
+        """End of the whole run; it never moves, so it identifies the run."""
 
     @property
     def first_step_by(self) -> float:
-        """End of the time in which a training may still make its first step."""
+        """Latest time of a training's first step."""
 
     def remaining_s(self) -> float:
         """Return the seconds until `ends_at`; negative after it."""
@@ -32,17 +32,17 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float) -> Self:
-        """Return the deadline of a budget of so many seconds that starts now."""
+        """Return the deadline of a budget in seconds that starts now."""
         return cls(time.time() + seconds)
 
     @property
     def run_ends_at(self) -> float:
-        """End of the whole run, here the same."""
+        """End of the whole run, here equal to `ends_at`."""
         return self.ends_at
 
     @property
     def first_step_by(self) -> float:
-        """End of the time in which a training may still make its first step, here the same."""
+        """Latest time of a training's first step, here equal to `ends_at`."""
         return self.ends_at
 
     def remaining_s(self) -> float:

@@ -1,4 +1,4 @@
-"""Device of a training and the precision of its products."""
+"""Device of a training, and precision of its products."""
 
 import time
 from typing import Final
@@ -10,14 +10,14 @@ from absa.errors import PermanentError
 from absa.modeling.architecture import Architecture, Layer
 
 ATTENTION: Final = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-# for sdpa_kernel, without cuDNN's: it plans again for every new shape (github.com/modelscope/FunASR/issues/3704)
+# for sdpa_kernel; without cuDNN, which plans again for every new shape (github.com/modelscope/FunASR/issues/3704)
 
 
 def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
-    """Return the device of a training: CUDA if there is one, unless `wanted` is cpu; each local process has its own.
+    """Return the device of a training: CUDA if available, unless `wanted` is cpu; each local process gets its own.
 
     Raises:
-        PermanentError: cuda is requested and unavailable.
+        PermanentError: cuda is requested and not available.
     """
     if wanted == "cuda" and not torch.cuda.is_available():
         raise PermanentError("device is cuda, but this machine has no CUDA device; use auto or cpu")
@@ -25,9 +25,9 @@ def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
 
 
 def pick_precision(wanted: str, device: torch.device, sizes: Architecture) -> torch.dtype:
-    """Return bf16 or fp32: on a GPU bf16, on a CPU the one that learns a layer of the model's sizes faster, measured.
+    """Return bf16 on a GPU; on a CPU return bf16 or fp32, whichever was measured to train a layer faster.
 
-    bf16 multiplies twice as fast where the CPU has it, but its casts cost more than that in a narrow model.
+    bf16 multiplies twice as fast on CPUs that support it, but in a narrow model its casts take more time than it saves.
     """
     if wanted != "auto":
         return torch.bfloat16 if wanted == "bf16" else torch.float32
@@ -37,7 +37,7 @@ def pick_precision(wanted: str, device: torch.device, sizes: Architecture) -> to
 
 
 def _layer_s(dtype: torch.dtype, sizes: Architecture) -> float:
-    """Measure the least seconds of learning 128 tokens in one layer."""
+    """Return the shortest measured time, in seconds, of a training step with 128 tokens in one layer."""
     layer = Layer(sizes, dropout=0.0)
     tokens, times = torch.ones(4, 32, sizes.hidden), []
     for _ in range(3):

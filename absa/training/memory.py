@@ -1,4 +1,4 @@
-"""Memory that a training and its first package need, compared with the available memory."""
+"""Comparison of the available memory with the memory that a training and its first package need."""
 
 from pathlib import Path
 from typing import Final
@@ -6,17 +6,17 @@ from typing import Final
 from absa.errors import PermanentError
 
 _FIXED_BYTES: Final = 0.5e9
-_PER_WEIGHT_BYTE: Final = 7.0  # XLM-R base: 1.1 GB of weights, a peak of 7.7 GB when its graph is written
-_CHECKED_FROM_BYTES: Final = 0.4e9  # smaller encoders fit wherever the product does
+_PER_WEIGHT_BYTE: Final = 7.0  # XLM-R base: 1.1 GB of weights, a peak of 7.7 GB during the export of the graph
+_CHECKED_FROM_BYTES: Final = 0.4e9  # smaller encoders fit on every machine that can run the product
 _MEMORY: Final = Path("/proc/meminfo")
 _GROUP: Final = Path("/sys/fs/cgroup")
 
 
 def check_memory(weights: Path) -> None:
-    """Check before an encoder is loaded that its training and first package fit into the memory.
+    """Check that the memory is large enough for an encoder's training and first package.
 
     Raises:
-        PermanentError: they do not, as far as is known.
+        PermanentError: the memory is too small.
     """
     shortage = memory_shortage(weights.stat().st_size, available_bytes())
     if shortage is not None:
@@ -24,7 +24,7 @@ def check_memory(weights: Path) -> None:
 
 
 def memory_shortage(weights_bytes: int, available_bytes: float | None) -> str | None:
-    """Return the sentence for an encoder that is too large for the memory; None where it fits or nothing is known.
+    """Return the sentence for an encoder that is too large; None if it fits or the memory is unknown.
 
     Args:
         weights_bytes: size of the encoder's weights.
@@ -40,23 +40,23 @@ def memory_shortage(weights_bytes: int, available_bytes: float | None) -> str | 
 
 
 def available_bytes(memory: Path = _MEMORY, group: Path = _GROUP) -> float | None:
-    """Return the memory that a process can still get, swap and the container's limit included; None if unknown."""
+    """Return the bytes that a process can still get, with swap and the container's limit; None if unknown."""
     try:
         lines = (line.split(":", 1) for line in memory.read_text(encoding="ascii").splitlines())
         kilobytes = {name: float(value.split()[0]) for name, value in lines}
         free = 1024.0 * (kilobytes["MemAvailable"] + kilobytes.get("SwapFree", 0.0))
-    except (OSError, ValueError, KeyError):  # another system than Linux
+    except (OSError, ValueError, KeyError):  # not Linux
         return _available_elsewhere()
     try:
         limit, used = ((group / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current"))
         return free if limit == "max" else min(free, float(limit) - float(used))
-    except (OSError, ValueError):  # no container, or the first version of control groups
+    except (OSError, ValueError):  # no container, or control groups of version 1
         return free
 
 
 def _available_elsewhere() -> float | None:
     try:
-        import psutil  # a training on a bare GPU machine, which is Linux, does without
+        import psutil  # not needed on Linux, as on GPU machines
     except ModuleNotFoundError:
         return None
     return float(psutil.virtual_memory().available + psutil.swap_memory().free)

@@ -1,7 +1,7 @@
-"""Base for later trainings: the packaged encoder, trained on labelled rows of other domains and kept under a digest.
+"""Pretraining of a base: the packaged encoder is trained on labelled rows of other domains and kept by digest.
 
-Such rows teach what an aspect is and how opinions are worded, so the user's rows need to teach only what is special
-about them (intermediate training: Phang et al. 2018, arXiv:1811.01088).
+Such rows teach what an aspect is and how opinions are expressed, so the user's rows need to teach only the special
+features of the user's domain (intermediate training: Phang et al. 2018, arXiv:1811.01088).
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from absa.training.training_settings import TrainingSettings
 FACTS_FILE: Final = "base.json"
 _CHECKPOINTS_FOLDER: Final = "checkpoints"
 _NO_DEADLINE_S: Final = 30 * 86_400.0
-_FORMAT: Final = 2  # rises when equal rows and settings no longer give the same base
+_FORMAT: Final = 2  # raised if equal rows and settings no longer give the same base
 _NOT_IN_DIGEST: Final = ("checkpoint_every_s", "threads", "device", "precision", "compiled")
 
 
@@ -38,13 +38,13 @@ def base_digest(
     budget_s: float | None = None,
     task: TaskSpec = ABSA,
 ) -> str:
-    """Return the key of a base: equal rows in any order, settings, budget, task and first weights give an equal one."""
+    """Return the key of a base: a digest of rows (in any order), settings, budget, task and first weights."""
     total = 0
     for row in rows:
         whole = json.dumps([row.text, row.aspect, row.label]).encode()
         total = (total + int.from_bytes(hashlib.sha256(whole).digest(), "big")) % 2**256
     learned = {name: value for name, value in settings.to_json().items() if name not in _NOT_IN_DIGEST}
-    learned["base_model"] = None  # its weights count, not its name
+    learned["base_model"] = None  # the digest has its weights, not its name
     with (start / WEIGHTS).open("rb") as file:
         weights = hashlib.file_digest(file, "sha256").hexdigest()
     facts: list[Any] = [_FORMAT, f"{total:064x}", learned, weights, budget_s]
@@ -62,21 +62,21 @@ def pretrain(
     watch: Watcher | None = None,
     found: Callable[[Path], None] = lambda _: None,
 ) -> Path:
-    """Train a base, or find the one that was made of equal rows and settings.
+    """Train a base, or find a base that was made from equal rows and settings.
 
     A run that was stopped resumes from its checkpoint.
 
     Args:
         rows: labelled pairs; their order does not matter.
-        settings: of the training; it ends after `max_epochs`.
-        bases: folder of all bases, one per digest.
-        task: of the rows.
-        budget_s: seconds after which the training ends, whatever `max_epochs` is.
+        settings: settings of the training, which ends after `max_epochs`.
+        bases: folder of all bases, with a folder per digest.
+        task: task of the rows.
+        budget_s: seconds after which the training ends, even before `max_epochs`.
         watch: receives the progress.
-        found: receives the folder of a base that exists already.
+        found: receives the folder if the base exists already.
 
     Returns:
-        A folder that `base_model` can name: config.json, model.safetensors, tokenizer.json, and base.json with facts.
+        The folder, which `base_model` can name. It has config.json, model.safetensors, tokenizer.json and base.json.
 
     Raises:
         InvalidDataError: there are no rows.
@@ -118,7 +118,7 @@ def pretrain(
     }
     write_whole(
         folder / FACTS_FILE, json.dumps(facts, indent=2) + "\n"
-    )  # the last of its files: a folder without it is not finished
+    )  # written last: a folder without this file is not finished
     for file in (folder / _CHECKPOINTS_FOLDER).glob("*"):
         file.unlink(missing_ok=True)
     (folder / _CHECKPOINTS_FOLDER).rmdir()
@@ -126,7 +126,7 @@ def pretrain(
 
 
 def bases_in(folder: Path) -> dict[str, Path]:
-    """Finished bases by their short digest."""
+    """Return the folders of finished bases by their short digests."""
     return {path.name: path for path in sorted(folder.glob("*")) if is_base(path)}
 
 

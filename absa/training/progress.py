@@ -10,9 +10,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Progress of a training. Loss is the mean since the last one.
+    """Progress of a training. The loss is the mean since the last report.
 
-    `validation_f1` is the task's primary metric, of the averaged model; `validation_pos_neg_f1` repeats it for the
+    `validation_f1` is the task's primary metric of the averaged model; `validation_pos_neg_f1` repeats it for the
     default task.
     """
 
@@ -27,7 +27,7 @@ class Progress:
     validation_pos_neg_f1: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the progress line's fields, rounded to what can be read."""
+        """Return the fields of a progress line, rounded."""
         digits = {"epoch": 3, "loss": 4, "lr": 7, "tokens_per_s": 0, "elapsed_s": 2, "remaining_s": 2}
         fields = {key: round(value, digits[key]) if key in digits else value for key, value in asdict(self).items()}
         if self.validation_pos_neg_f1 is None:
@@ -37,11 +37,11 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
-    """Summary of a training. `rows` and `tokens` count repeats too; `train_s` are the seconds in the loop.
+    """Summary of a training. `rows` and `tokens` count repeats; `train_s` are the seconds in the loop.
 
     Tokens are counted without padding. `mfu` is the share of the device's peak floating-point operations that the
-    training used. `choice` has the number of rows, of rows that fit by the first measurement, and of candidates for
-    each row. `ended_early` is the reason for an end before its time and its passes; None if there was none.
+    training used. `choice` has the number of all rows, of rows that fit into the time by the first measurement, and of
+    candidates per row. `ended_early` is the reason if the training ended before its time and its passes; else None.
     """
 
     steps: int
@@ -63,11 +63,11 @@ class Watcher(Protocol):
     """Receiver of a training's progress, at least every two seconds."""
 
     def __call__(self, progress: Progress, /) -> None:
-        """Take note; must return quickly."""
+        """Receive the progress; must return quickly."""
 
 
 class Tally:
-    """Sums since the last report. Losses stay on the device until they are read."""
+    """Sums since the last report. Losses stay on the device until `loss` is called."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
@@ -75,13 +75,13 @@ class Tally:
         self.tokens = self.steps = 0
 
     def add(self, loss: Tensor, tokens: int) -> None:
-        """Take note of a step."""
+        """Add a step."""
         self._losses.append(loss)
         self.tokens += tokens
         self.steps += 1
 
     def pause(self, seconds: float) -> None:
-        """Leave out seconds in which nothing was learned."""
+        """Exclude seconds without training from the age."""
         self._started += seconds
 
     def age_s(self) -> float:
@@ -89,5 +89,5 @@ class Tally:
         return time.perf_counter() - self._started
 
     def loss(self) -> float:
-        """Mean over the steps; waits for the device."""
+        """Return the mean loss over the steps; waits for the device."""
         return float(torch.stack(self._losses).mean())

@@ -1,4 +1,4 @@
-"""Recipes: named ways to train a student. A recipe owns the hyperparameters that were measured together."""
+"""Recipes: named ways to train a student. A recipe sets the hyperparameters that were measured together."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from typing import Any, Final
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Hyperparameters that belong together.
+    """Hyperparameters of one way to train.
 
     Attributes:
-        max_epochs: passes over the rows at most.
-        warm_epochs: passes at most when starting from the champion.
+        max_epochs: largest number of passes over the rows.
+        warm_epochs: largest number of passes if the training starts from the champion.
         r_drop: weight of R-Drop, which costs a second pass through the model.
         dropout: share of units dropped in training.
         teacher_weight: share of the teachers in a labelled row's target, 0 to 1; 0: labels alone, no teachers.
-        contrast_share: rows of contrast sets for each row, where the labels are sentiments.
+        contrast_share: number of rows of contrast sets per row, if the labels are sentiments.
     """
 
     max_epochs: float = 4.0
@@ -47,4 +47,4 @@ RECIPES: Final[Mapping[str, Recipe]] = MappingProxyType(
         "distilled": Recipe(teacher_weight=0.5, contrast_share=0.4),
     }
 )
-"""Recipes by name: the cheapest, the best student without teachers, and the student of teachers."""
+"""Recipes by name: the cheapest one, the best one without teachers, and the one with teachers."""

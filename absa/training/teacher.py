@@ -1,8 +1,8 @@
-"""One teacher as a process: `python -m absa.training.teacher FOLDER` fine-tunes an encoder and scores rows with it.
+"""Teacher as a process: `python -m absa.training.teacher FOLDER` fine-tunes an encoder and scores rows with it.
 
-FOLDER holds teacher.json and pairs.jsonl (pairs without labels; may be empty). The process adds checkpoints/, weights/
-unless teacher.json names weights of an earlier run, and answers.npz last. It prints one JSON event per line. Exit
-codes: 0 answers.npz is complete, 1 failed, 3 the time ended before the first answer.
+FOLDER has teacher.json and pairs.jsonl (pairs without labels; may be empty). The process adds checkpoints/, then
+weights/ (unless teacher.json names weights of an earlier run), and answers.npz last. It prints one JSON event per line.
+Exit codes: 0 answers.npz is complete, 1 failed, 3 the time ended before the first answer.
 """
 
 import json
@@ -35,7 +35,7 @@ from absa.training.training_settings import TrainingSettings
 _WEIGHTS: Final = "weights"
 _EXIT_NO_TIME: Final = 3
 _CHECKPOINTS: Final = "checkpoints"
-_TRAINING_SHARE: Final = 0.7  # of a teacher's time, at most; the rest scores rows
+_TRAINING_SHARE: Final = 0.7  # largest share of a teacher's time; the rest is for scoring
 _SCORED_AT_ONCE: Final = 1_024
 
 Tell = Callable[[dict[str, Any]], None]
@@ -46,11 +46,11 @@ class TeacherJob:
     """Content of teacher.json.
 
     Attributes:
-        settings: of the fine-tuning, as JSON; `base_model` is the encoder.
+        settings: settings of the fine-tuning, as JSON; `base_model` is the encoder.
         tokens: folder of the train side's token shards, made with the encoder's tokenizer.
         begins_at: start of the teacher's time, seconds since the epoch.
         ends_at: end of the teacher's time, seconds since the epoch.
-        task: what is classified.
+        task: task of the rows.
         weights: folder with weights of an earlier fine-tuning; None: fine-tune the encoder.
     """
 
@@ -66,7 +66,7 @@ class TeacherJob:
         """Read teacher.json.
 
         Raises:
-            InvalidDataError: it is missing or not of that form.
+            InvalidDataError: the file is missing or has another form.
         """
         try:
             values = json.loads((folder / TEACHER_FILE).read_text(encoding="utf-8"))
@@ -76,7 +76,7 @@ class TeacherJob:
 
 
 def teach(folder: Path, tell: Tell = lambda _: None) -> None:
-    """Fine-tune a teacher, unless its weights are there, and write its answers.
+    """Fine-tune a teacher, unless its weights exist, and write its answers.
 
     Raises:
         DeadlineMissedError: the time ended before the first step or the first answer.
@@ -135,7 +135,7 @@ def _fine_tuned(
 
 
 def answers_of(model: Classifier, rows: ShardCorpus, pairs: TokenRows | None, limit: Deadline) -> Answers:
-    """Return a model's scores of labelled rows, then of pairs without labels; NaN from the limit on."""
+    """Return a model's scores of labelled rows, then of pairs without labels; NaN for rows after the time limit."""
     nothing = np.zeros((0, model.task.n_labels), np.float32)
     return Answers(_scores(model, rows, limit), nothing if pairs is None else _scores(model, pairs, limit))
 
@@ -151,7 +151,7 @@ def _scores(model: Classifier, rows: Corpus, limit: Deadline) -> Targets:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the teacher in the folder that is named; return the exit code."""
+    """Run the teacher in the folder that the argument names; return the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m absa.training.teacher FOLDER\n")

@@ -1,4 +1,4 @@
-"""Training loop: learns until a deadline, whatever the data, and has a valid averaged model at any time."""
+"""Training loop: trains until a deadline for any size of the data, and has a valid averaged model at any time."""
 
 import copy
 import time
@@ -35,30 +35,30 @@ from absa.training.step.speed import MeasureSpeed, flops_per_token, learned_toke
 from absa.training.training_settings import TrainingSettings
 
 _TICK_S: Final = 1.0
-_WARMUP_SHARE: Final = 0.1  # of the training, in which the rate rises; then it falls to zero
-_CHECKPOINT_SHARE: Final = 0.04  # most time that checkpoints may take
-_VALIDATION_SHARE: Final = 0.04  # most time that validation may take
+_WARMUP_SHARE: Final = 0.1  # share of the training in which the learning rate rises; then it falls to zero
+_CHECKPOINT_SHARE: Final = 0.04  # largest share of the time for checkpoints
+_VALIDATION_SHARE: Final = 0.04  # largest share of the time for validation
 _VALIDATION_ROWS: Final = 512
 _VALIDATION_TOKENS: Final = {"cpu": 2_048, "cuda": 65_536}
-_COMPILED_FROM_S: Final = 120.0  # time left for which kernels are made: it takes up to 40 s
+_COMPILED_FROM_S: Final = 120.0  # least time left for which kernels are compiled, which takes up to 40 s
 _MEASURED_ROWS: Final = 2_048
 _MEASURED_BATCHES: Final = 10
 _WARM_BATCHES: Final = {"cpu": 1, "cuda": 2}
-_CORRECTED_FROM_S: Final = 5.0  # in the loop, before its speed corrects the choice
+_CORRECTED_FROM_S: Final = 5.0  # time in the loop before its speed corrects the choice
 
 
 Coming = tuple[Position, float, Staged]
-"""Position and completed share of the pass after the next batch, and the batch."""
+"""Position and completed share of the pass after a batch, and the batch."""
 
 
 class InterruptedTrainingError(Exception):
-    """Training was stopped by SIGTERM; its checkpoint is on disk, and a new start resumes from it."""
+    """Stop of a training by SIGTERM; a checkpoint is on disk, and a new start resumes from it."""
 
 
 class Trainer:
-    """Trains one model on one device until a deadline.
+    """Trainer of one model on one device until a deadline.
 
-    Use: `Trainer(...).run()`; then `averaged()` is the model to package.
+    Use: call `Trainer(...).run()`; then `averaged()` returns the model to package.
     """
 
     def __init__(
@@ -84,17 +84,17 @@ class Trainer:
         Args:
             model: changed in place.
             train: rows to learn from.
-            validation: rows whose F1 is reported during the training; it decides nothing.
-            settings: as they are saved with the model.
-            deadline: end of the training alone; it may move while the training goes on.
-            new_head: True if the head has learned nothing yet.
-            compose: joins rows again for every pass.
-            checkpoints: keeps states, and gives the newest one to a run that starts again.
+            validation: rows whose F1 is reported during the training; F1 has no effect on the training.
+            settings: settings of the training, which are saved with the model.
+            deadline: end of the training, without later phases; it may move during the training.
+            new_head: True if the head is untrained.
+            compose: joins rows, with new joins in every pass.
+            checkpoints: store of states, from which a run that starts again resumes.
             watch: receives the progress.
             stop: called after every step; if it returns True, a checkpoint is kept and the training stops.
-            ranks: this process among several that train together.
-            since: rows observed later (seconds since the epoch) are recent; None: nothing is known of that.
-            replay: established rows for every recent one at most; None: all.
+            ranks: this process among several processes that train together.
+            since: rows observed later (seconds since the epoch) are recent; None: unknown.
+            replay: largest number of established rows per recent row; None: all.
             measure: returns the tokens per second of some batches.
         """
         self.settings, self.deadline, self._ranks = settings, deadline, ranks or Ranks()
@@ -117,7 +117,7 @@ class Trainer:
         wanted = settings.compiled == "on" or (
             settings.compiled == "auto" and gpu and deadline.remaining_s() >= _COMPILED_FROM_S
         )
-        compiled = wanted and model.shares_lines  # the batches of other encoders have many shapes
+        compiled = wanted and model.shares_lines  # batches of other encoders have many shapes
         self._frozen = frozen_layers(model, settings) if model.shares_lines else 0
         self._layout = Form(
             tokens=batch_tokens, width=max(LINE_TOKENS, settings.max_tokens), full=compiled,
@@ -133,34 +133,34 @@ class Trainer:
             frozen=self._frozen,
         )  # fmt: skip
         self._looked_at = [] if validation is None else self._staged(_sample(validation, settings.seed))
-        self._timed_from: tuple[float, int] | None = None  # seconds of training and rows, after the first step
-        self.after_step: Callable[[], None] = lambda: None  # called by the leader
+        self._timed_from: tuple[float, int] | None = None  # seconds of training and number of rows after the first step
+        self.after_step: Callable[[], None] = lambda: None  # called in the leading process
         self._use_batches(batch_tokens)
         self._position, self._share = Position(), 0.0
         self._step = self._rows = self._tokens = 0
         self._ended_early: str | None = None
-        self._rate_from: float | None = None  # wall-clock time at which the first step was done
+        self._rate_from: float | None = None  # wall-clock time after the first step
         self._paused_s = 0.0  # time in `after_step`
-        self._before_s = 0.0  # time in the loop of earlier starts
+        self._before_s = 0.0  # time in the loop before this start
         self._begun = time.perf_counter()
         self.resumed = self._restore()
 
     @property
     def step(self) -> int:
-        """Steps so far."""
+        """Number of steps so far."""
         return self._step
 
     @property
     def epochs(self) -> float:
-        """Passes over the data so far."""
+        """Number of passes over the data so far, as a fraction."""
         return self._position.epoch + (self._share if (self._position.row, self._position.batch) != (0, 0) else 0.0)
 
     def run(self) -> TrainingResult:
-        """Train until the deadline, `max_epochs` or the last rows that come, whichever is first.
+        """Train until the deadline or `max_epochs`, whichever is first, or until rows are not made in time.
 
         Raises:
-            DeadlineMissedError: there was no time for a single step, and no checkpoint to go on from.
-            TransientError: not even the first rows came, or another process has ended.
+            DeadlineMissedError: there was no time for a single step, and there is no checkpoint to resume from.
+            TransientError: the first rows were not made in time, or another process has ended.
             InterruptedTrainingError: `stop` returned True; the checkpoint is kept.
         """
         self._begun = time.perf_counter()
@@ -178,7 +178,7 @@ class Trainer:
         return self.result()
 
     def averaged_copy(self) -> Classifier:
-        """Return a copy of the model with the averaged weights, in fp32 on the CPU; the training can go on."""
+        """Return a copy of the model with the averaged weights, in fp32 on the CPU; the training can continue."""
         copied = copy.deepcopy(self.model)
         learned = {id(parameter): average for parameter, average in zip(self._learning, self._average, strict=True)}
         with torch.no_grad():
@@ -188,7 +188,7 @@ class Trainer:
         return copied.float().cpu().eval()
 
     def averaged(self) -> Classifier:
-        """Return the trained model itself with the averaged weights, in fp32 on the CPU."""
+        """Return the model, changed in place to the averaged weights, in fp32 on the CPU."""
         with torch.no_grad():
             for parameter, average in zip(self._learning, self._average, strict=True):
                 parameter.copy_(average)
@@ -216,7 +216,7 @@ class Trainer:
         step_s = 0.0
         while True:
             start = time.perf_counter()
-            late = self._ranks.leads and self._is_late(step_s + kept_s)  # one clock decides for all
+            late = self._ranks.leads and self._is_late(step_s + kept_s)  # the clock of one process decides for all
             over = late or self.epochs >= self.settings.max_epochs
             stop = self._stop() and self._step > 0
             taken = [] if over or stop else self._take(batches)
@@ -267,13 +267,13 @@ class Trainer:
         self._report(tally, None)
 
     def _is_late(self, needed_s: float) -> bool:
-        """Return True if a step and a checkpoint of so many seconds do not fit; a first step gets all of the run."""
+        """Return True if `needed_s` seconds for a step and a checkpoint are not left; a first step may use all time."""
         if not self._step:
             return time.time() >= self.deadline.first_step_by
         return self.deadline.remaining_s() <= needed_s
 
     def _take(self, batches: Iterator[Coming]) -> list[Coming]:
-        """Return the batches of the coming step; none if rows are not made in time."""
+        """Return the batches of the next step; empty if rows are not made in time."""
         try:
             return [next(batches) for _ in range(self._per_step)]
         except TransientError as error:
@@ -281,7 +281,7 @@ class Trainer:
             return []
 
     def _choose(self, corpus: ShardCorpus) -> None:
-        """Measure how fast this machine learns, and choose how many candidates there are for each row that fits."""
+        """Measure the training speed of this machine, and set the batch size and the number of candidates per row."""
         chance = np.random.default_rng(self.settings.seed)
         measured = max(_MEASURED_ROWS, self._layout.tokens // 2)
         rows = corpus.take(corpus.block(0, self.settings.seed, 0, measured))
@@ -304,7 +304,7 @@ class Trainer:
         self._choice = self._choice.fitted(rows=len(corpus), fits=self._fits)
 
     def _measured_speed(self, rows: TokenRows, chance: np.random.Generator) -> float:
-        """Return the tokens per second that all processes learn in batches of the present size."""
+        """Return the tokens per second of all processes together with batches of the present size."""
         planned = self._layout.plan(rows.lengths, chance)[:_MEASURED_BATCHES]
         batches = (self._execution.stage(self._layout.assemble(rows, each)) for each in planned)
         warm = min(_WARM_BATCHES[self.device.type], len(planned) - 1)
@@ -313,14 +313,14 @@ class Trainer:
         return speed
 
     def _use_batches(self, tokens: int) -> None:
-        """Use batches of so many tokens from now on, and scale the learning rates unless the settings give the size."""
+        """Use batches of `tokens` tokens from now on; scale the learning rates unless the settings give the size."""
         self._layout = replace(self._layout, tokens=tokens)
         self._execution.batch_tokens = tokens
         for group in self._optimizer.param_groups:
             group["peak"] = group["rate"] * (1.0 if self.settings.batch_tokens else rate_factor(tokens))
 
     def _keep_states(self) -> None:
-        """Keep the output of frozen layers on a CPU if rows come again; a GPU would have to wait for the copy."""
+        """Keep the output of frozen layers on a CPU if rows repeat; a GPU would have to wait for the copy."""
         again = self._choice.pool <= 1 and self.settings.max_epochs > 1
         if self._frozen and again and self.device.type == "cpu":
             width, rows = self.model.architecture.hidden, len(self._train)
@@ -330,9 +330,10 @@ class Trainer:
             self._execution.states = FrozenStates(rows=rows, width=width, capacity=capacity)
 
     def _corrected(self, choice: Choice, left: int, coming: int) -> Choice:
-        """Return the choice for the rest of a pass, by the speed of the loop; called in the thread of the batches.
+        """Return the choice for the rest of a pass, from the speed of the loop; called in the thread of the batches.
 
-        Only where not all rows fit, and in one process: several would have to agree.
+        The choice changes only if not all rows fit, and only in a training with one process, because several processes
+        would have to agree.
         """
         if choice.pool <= 1 or self._ranks.world > 1 or self._timed_from is None:
             return choice
@@ -346,7 +347,7 @@ class Trainer:
         return self._choice
 
     def _learn(self, batches: Sequence[Staged], rate: float) -> Tensor:
-        """Make one step on this process's share of its batches; return the loss over all of them."""
+        """Make one step with this process's part of the batches; return the loss over all batches."""
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak"] * rate
         rows = sum(batch.rows for batch in batches)
@@ -363,10 +364,10 @@ class Trainer:
         return loss
 
     def _progress(self) -> float:
-        """Return the completed share of the training after the coming step: 0 at the first, a warm-up.
+        """Return the completed share of the training after the next step; 0 for the first step.
 
-        Time counts from the end of the first step on, so that loading, waiting and compiling take nothing of the
-        warm-up, and goes on while the run is down.
+        Time counts from the end of the first step, so that loading, waiting and compiling do not shorten the warm-up of
+        the learning rate. Time also counts while the run is stopped.
         """
         if self._rate_from is None:
             return 0.0
@@ -414,7 +415,7 @@ class Trainer:
 
     @property
     def train_s(self) -> float:
-        """Seconds in the loop without pauses for packages, those of earlier starts included."""
+        """Seconds in the loop, earlier starts included, without pauses for packages."""
         return self._before_s + time.perf_counter() - self._begun - self._paused_s
 
     def result(self) -> TrainingResult:
@@ -476,7 +477,7 @@ class Trainer:
                 for value, other in zip(mine, kept, strict=True):
                     value.copy_(other)
         self._optimizer.load_state_dict(state["optimizer"])
-        if "batch_tokens" in state:  # an earlier release kept none
+        if "batch_tokens" in state:  # missing in checkpoints of earlier releases
             self._use_batches(int(state["batch_tokens"]))
         self._share = float(state["share"])
         self._step, self._rows, self._tokens = state["counts"]

@@ -1,4 +1,4 @@
-"""Settings of a training: frozen, saved with the model; equal ones give equal batches where all passes fit."""
+"""Settings of a training, saved with the model. Equal settings give equal batches if all passes fit."""
 
 import dataclasses
 import json
@@ -10,36 +10,37 @@ from absa.errors import PermanentError
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """Hyperparameters of a training. The defaults were measured on the bundled data in a minute on two cores.
+    """Hyperparameters of a training. The defaults were measured with the bundled data, one minute and two cores.
 
     Attributes:
-        base_model: `minilm-l6` (comes with the requirements), a local folder, or a name on the hub.
-        layers: keep this many of the base's layers; None keeps all.
-        hidden: width of a student with the base's words and untrained layers; None keeps the base's width.
-        max_tokens: most tokens of a row, the special ones included.
-        batch_tokens: tokens of a batch, padding included; None is 256 to 1,024 on a CPU, by the time, and up to
-            65,536 on a GPU.
-        batches_per_step: batches that a step learns from, shared among the processes; None is one per process.
-        learning_rate: peak of the last layer.
-        head_learning_rate: peak of a new head. A head of a warm start has the rate of the last layer.
+        base_model: `minilm-l6` (installed with the requirements), a local folder, or a name on the hub.
+        layers: number of the base's layers to keep; None: all.
+        hidden: width of a student with the base's words and untrained layers; None: the base's width.
+        max_tokens: largest number of tokens of a row, special tokens included.
+        batch_tokens: number of tokens of a batch, padding included; None: 256 to 1,024 on a CPU, depending on the
+            time, and up to 65,536 on a GPU.
+        batches_per_step: number of batches of a step, shared among the processes; None: one per process.
+        learning_rate: peak learning rate of the last layer.
+        head_learning_rate: peak learning rate of a new head. After a warm start, the head has `learning_rate`.
         label_smoothing: share of a label's weight that is spread over all labels.
-        r_drop: weight of the disagreement between two passes with other units dropped; needs `dropout`.
-        dropout: in the encoder and before the head.
-        max_epochs: stop early after as many passes, whatever time is left.
+        r_drop: weight of the disagreement between two passes with different dropout; needs `dropout`.
+        dropout: share of units dropped in the encoder and before the head.
+        max_epochs: number of passes after which the training stops, even if time is left.
         ema_horizon: the averaged model looks back over this share of the steps so far.
-        train_layers: number of layers that learn, from the top; None is all. The lower ones do not change, drop nothing
-            and cost a third; on a CPU they cost nothing for a row that came in an earlier pass.
-        train_words: True if the word embeddings learn too; frozen they cost nothing and forget nothing.
+        train_layers: number of layers that learn, from the top; None: all. Lower layers do not change, have no dropout
+            and take a third of the time; on a CPU they take no time for rows of earlier passes.
+        train_words: True if the word embeddings learn; frozen embeddings take no time and forget nothing.
         compose_share: share of rows that are joined with another text, so that the aspect decides (see compose.py);
-            unused where the task has no aspects.
-        contrast_share: rows of contrast sets (contrast.py) for each row; for sentiment labels alone.
+            not used if the task has no aspects.
+        contrast_share: number of rows of contrast sets (contrast.py) per row; only for sentiment labels.
         warm_start: folder of weights to start from instead of the base model.
         precision: auto (measured), fp32 or bf16.
-        compiled: auto (on a GPU, from two minutes on), on or off: whether torch.compile makes the step's kernels.
+        compiled: use of torch.compile for the step: on, off, or auto (on a GPU if at least two minutes are left).
         device: auto, cpu or cuda.
-        threads: of one process; None takes every core that it may use.
-        checkpoint_every_s: at least this long between two checkpoints, and never more than 4 % of the time in them.
-        seed: of everything random.
+        threads: number of threads of one process; None: all cores that the process may use.
+        checkpoint_every_s: least time between two checkpoints in seconds; checkpoints never take more than 4 % of the
+            time.
+        seed: seed of all random numbers.
     """
 
     base_model: str = "minilm-l6"
@@ -93,15 +94,15 @@ class TrainingSettings:
             raise PermanentError(f"max_tokens: expected 8 to 512, got {self.max_tokens}")
 
     def to_json(self) -> dict[str, Any]:
-        """All settings as JSON values."""
+        """Return all settings as JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """Return settings from JSON values; what is not named keeps its default.
+        """Return settings from JSON values; missing settings have their defaults.
 
         Raises:
-            PermanentError: a name that no setting has, or a value out of range.
+            PermanentError: a name is unknown, or a value is out of range.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(values.keys() - known)

@@ -1,7 +1,7 @@
-"""Batches of a step: lines of tokens that hold whole rows end to end, in random order.
+"""Batches of a step: lines of tokens with whole rows one after the other, in random order.
 
-Lines of one width give every batch the same shape, whatever the rows: kernels are made once, and nearly no token is
-padding. Encoders that cannot keep the rows of a line apart get one row per line, as wide as the longest of a batch.
+Lines of one width give all batches the same shape: kernels are compiled once, and there is almost no padding. Encoders
+that cannot separate the rows of a line get one row per line; lines are then as wide as the longest row of a batch.
 """
 
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ from absa.training.rows.tokens import Index, TokenRows
 
 LINE_TOKENS: Final = 128
 NO_LABEL: Final = -100  # label of a missing row; torch's cross entropy ignores it
-ROWS_A_LINE: Final = 16  # of a line; rows of less than 8 tokens are rare
-_POOL_BATCHES: Final = 24  # single rows are sorted by length in pools of so many batches: little padding, still random
+ROWS_A_LINE: Final = 16  # largest number per line; rows of less than 8 tokens are rare
+_POOL_BATCHES: Final = 24  # single rows are sorted by length within so many batches: little padding, and still random
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,15 @@ class Batch:
     token_types: npt.NDArray[np.int8]  # (L, T), 1 at the phrase
     rows: npt.NDArray[np.int8]  # (L, T), number of the token's row in its line, -1 where there is no token
     places: npt.NDArray[np.int16]  # (L, T), of the token in its row
-    index: Index  # (L, R), number of the row among those that were laid out, -1 where there is none
+    index: Index  # (L, R), index of the row among the given rows, -1 where there is none
     labels: npt.NDArray[np.int64]  # (L, R), NO_LABEL where there is no row
-    tokens: int  # real ones
-    targets: npt.NDArray[np.float32] | None = None  # (L, R, labels), probabilities by teachers
-    numbers: Index | None = None  # (L, R), those of `TokenRows`, -1 where there is no row
+    tokens: int  # without padding
+    targets: npt.NDArray[np.float32] | None = None  # (L, R, labels), probabilities from teachers
+    numbers: Index | None = None  # (L, R), `numbers` of `TokenRows`, -1 where there is no row
 
     @property
     def mask(self) -> npt.NDArray[np.bool_] | None:
-        """True where there is a token (L, T); None when no line is padded."""
+        """True where there is a token (L, T); None if no line is padded."""
         present = self.rows >= 0
         return None if present.all() else present
 
@@ -46,7 +46,7 @@ class Batch:
 
 
 class Plan(NamedTuple):
-    """Rows of a batch and the line that each is in."""
+    """Rows of a batch, and the line of each row."""
 
     rows: Index
     line_of: Index
@@ -58,10 +58,10 @@ class Form:
     """Form of batches.
 
     Attributes:
-        tokens: of a batch, padding included.
-        width: tokens of a line, those of the longest row at least.
-        most: rows of a line at most; 1 lays single rows, and lines are as wide as the longest of a batch.
-        full: True if empty lines fill up each batch, so that all have one shape.
+        tokens: number of tokens of a batch, padding included.
+        width: number of tokens of a line, at least that of the longest row.
+        most: largest number of rows of a line. If it is 1, lines are as wide as the longest row of a batch.
+        full: True if batches are filled up with empty lines, so that all have one shape.
     """
 
     tokens: int
@@ -71,11 +71,11 @@ class Form:
 
     @property
     def lines(self) -> int:
-        """Lines of a batch of shared lines."""
+        """Number of lines of a batch if rows share lines."""
         return max(1, self.tokens // self.width)
 
     def plan(self, lengths: Index, chance: np.random.Generator) -> list[Plan]:
-        """Cut rows into batches, in random order. Every row is in exactly one."""
+        """Cut rows into batches, in random order. Every row is in exactly one batch."""
         if not len(lengths):
             return []
         return _plan_single(lengths, self.tokens, chance) if self.most == 1 else self._plan_lines(lengths, chance)
@@ -89,7 +89,7 @@ class Form:
         line_of = chance.permutation(made)[line_of]
         order = np.argsort(line_of, kind="stable")
         batches = -(-made // self.lines)
-        bounds = np.arange(batches + 1) * made // batches  # nearly equal: no batch is a small remainder
+        bounds = np.arange(batches + 1) * made // batches  # nearly equal parts, so that no batch is a small remainder
         cuts = np.searchsorted(line_of[order], bounds)
         return [
             Plan(
@@ -102,18 +102,18 @@ class Form:
 
 
 def pack(lengths: Index, width: int, most: int) -> tuple[Index, int]:
-    """Put rows into lines of `width` tokens, at most `most` in each; return the line of each and the number of lines.
+    """Assign rows to lines of `width` tokens; return the line of each row, and the number of lines.
 
-    Best fit, longest first, over rows of equal length together: no loop over rows.
+    The method is best fit, longest rows first. Rows of equal length are assigned together, without a loop over rows.
 
     Args:
-        lengths: 1 to `width` tokens of each row.
-        width: tokens of a line.
-        most: rows of a line at most.
+        lengths: number of tokens of each row, 1 to `width`.
+        width: number of tokens of a line.
+        most: largest number of rows of a line.
     """
     line_of, held = np.zeros(len(lengths), np.int64), np.zeros(len(lengths), np.int64)
     order = np.argsort(-lengths, kind="stable")
-    room: dict[int, Index] = {}  # lines by the tokens that are free in them
+    room: dict[int, Index] = {}  # lines by their number of free tokens
     made = 0
     for equal in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
         left, size = equal, int(lengths[equal[0]]) if len(equal) else 0
@@ -142,8 +142,8 @@ def lay(rows: TokenRows, plan: Plan, *, width: int, most: int) -> Batch:
     lengths = texts + aspects + rows.special.tokens
     number, before = _within_lines(plan.line_of, lengths)
     starts = plan.line_of * width + before
-    parted = len(prefix) + texts  # where texts end in their rows
-    asked = parted + len(between)  # where aspects begin
+    parted = len(prefix) + texts  # end of each text in its row
+    asked = parted + len(between)  # start of each aspect in its row
     input_ids = np.zeros(plan.lines * width, np.int32)
     for values, ends, sizes, offsets in (
         (picked.texts, picked.text_ends, texts, starts + len(prefix)),
@@ -157,7 +157,7 @@ def lay(rows: TokenRows, plan: Plan, *, width: int, most: int) -> Batch:
     of, token_types = np.full(plan.lines * width, -1, np.int8), np.zeros(plan.lines * width, np.int8)
     places = np.zeros(plan.lines * width, np.int16)
     of[at], places[at] = np.repeat(number, lengths), place
-    if len(between) + len(rows.aspects):  # plain text has no second sequence, whose separator the suffix would be
+    if len(between) + len(rows.aspects):  # in plain text, the suffix is not part of a second sequence
         token_types[at] = place >= np.repeat(asked, lengths)
     labels = np.full((plan.lines, most), NO_LABEL, np.int64)
     index = np.full((plan.lines, most), -1, np.int64)
@@ -178,16 +178,16 @@ def lay(rows: TokenRows, plan: Plan, *, width: int, most: int) -> Batch:
 
 
 class Moved(NamedTuple):
-    """Tokens of some rows of a batch in fewer lines."""
+    """New places of the tokens of some rows in fewer lines."""
 
-    before: Index  # place of each token among those of the batch's lines end to end
-    after: Index  # its place among those of the new lines end to end
-    rows: npt.NDArray[np.int8]  # number of its row in the new line
-    lines: int  # new lines, as wide as the old ones
+    before: Index  # place of each token in the batch's concatenated lines
+    after: Index  # place of each token in the concatenated new lines
+    rows: npt.NDArray[np.int8]  # number of each token's row in its new line
+    lines: int  # number of new lines, which are as wide as the old ones
 
 
 def move(rows: npt.NDArray[np.int8], wanted: npt.NDArray[np.bool_], most: int) -> Moved:
-    """Plan how to lay some rows of a batch into as few lines as they need. No loop over rows.
+    """Plan the move of some rows of a batch into as few lines as possible. No loop over rows.
 
     Args:
         rows: number of each token's row in its line (L, T).
@@ -196,7 +196,7 @@ def move(rows: npt.NDArray[np.int8], wanted: npt.NDArray[np.bool_], most: int) -
     """
     width, before = rows.shape[1], np.flatnonzero(wanted)
     keys = before // width * most + rows.reshape(-1)[before]
-    first = np.flatnonzero(np.diff(keys, prepend=-1))  # a row's tokens lie end to end
+    first = np.flatnonzero(np.diff(keys, prepend=-1))  # tokens of a row are consecutive
     lengths = np.diff(np.append(first, len(keys)))
     line_of, lines = pack(lengths, width, most)
     number, held = _within_lines(line_of, lengths)
@@ -205,7 +205,7 @@ def move(rows: npt.NDArray[np.int8], wanted: npt.NDArray[np.bool_], most: int) -
 
 
 def _within_lines(line_of: Index, lengths: Index) -> tuple[Index, Index]:
-    """Return each row's number in its line, and the tokens of its line before it."""
+    """Return each row's number in its line, and the number of tokens before the row in its line."""
     order = np.argsort(line_of, kind="stable")
     sizes, lines = lengths[order], line_of[order]
     first = np.flatnonzero(np.diff(lines, prepend=-1))
@@ -232,9 +232,9 @@ def _single(rows: Index) -> Plan:
 
 
 def cut(lengths: Index, batch_tokens: int) -> list[Index]:
-    """Cut rows, sorted by length, into batches of at most that many tokens with their padding.
+    """Cut rows, sorted by length, into batches of at most `batch_tokens` tokens, padding included.
 
-    A row that is longer is a batch of its own. Every row is in exactly one batch.
+    A longer row is a batch by itself. Every row is in exactly one batch.
     """
     order = np.argsort(lengths, kind="stable")
     batches: list[Index] = []
@@ -253,5 +253,5 @@ def for_scoring(rows: TokenRows, batch_tokens: int = 2_048) -> Iterator[tuple[In
 
 
 def assemble(rows: TokenRows, index: Index) -> Batch:
-    """Write some rows, one per line, padded to the longest of them."""
+    """Write some rows, one per line, padded to the longest row."""
     return lay(rows, _single(index), width=int(rows.lengths[index].max()), most=1)

@@ -1,7 +1,7 @@
-"""Choice of the rows to learn from where not all fit into the time: newer ones first.
+"""Choice of the rows to learn from if not all fit into the time; newer rows are preferred.
 
-A pass reads the data chunk by chunk, `pool` candidates for every row that it learns from, and picks among them. So a
-pass ends at about the planned end of the training, for any size of the data, and reads no row twice.
+A pass reads the data chunk by chunk, with `pool` candidates for every row that it learns from, and picks among them. So
+a pass ends at about the planned end of the training, for any size of the data, and reads no row twice.
 """
 
 import math
@@ -13,21 +13,21 @@ import numpy.typing as npt
 
 from absa.training.rows.tokens import Index
 
-CHUNK_ROWS: Final = 16_384  # rows are picked, composed and cut into batches within chunks of so many, or of more
-MOST_CANDIDATES: Final = 8  # for a row; with more the choice is hardly better, and reading takes longer
-_FEWEST_ROWS: Final = 1_024  # of a chunk, for batches of like length
-_OLDEST_WEIGHT: Final = 0.25  # probability of the oldest row to be picked, relative to the newest
+CHUNK_ROWS: Final = 16_384  # rows are picked, joined and cut into batches within chunks of at least so many rows
+MOST_CANDIDATES: Final = 8  # per row; with more, the choice is hardly better and reading takes longer
+_FEWEST_ROWS: Final = 1_024  # of a chunk, for batches of similar length
+_OLDEST_WEIGHT: Final = 0.25  # weight of the oldest row, relative to the newest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Rule by which rows are picked. Equal choice, seed and data give equal rows, so a run that starts again keeps it.
+    """Rule that picks rows. Equal choice, seed and data give equal rows, so a run that starts again keeps its choice.
 
     Attributes:
-        pool: candidates for each row that is learned from, 1 to 8; 1 takes all.
-        chunk_rows: rows that are picked at a time.
-        since: rows observed later (seconds since the epoch) are recent; None: nothing is known of that.
-        replay: established rows for every recent one at most; None: all.
+        pool: number of candidates per picked row, 1 to 8; 1: all rows are picked.
+        chunk_rows: number of rows that are picked at a time.
+        since: rows observed later (seconds since the epoch) are recent; None: unknown.
+        replay: largest number of established rows per recent row; None: all.
     """
 
     pool: float = 1.0
@@ -36,40 +36,40 @@ class Choice:
     replay: float | None = None
 
     def fitted(self, *, rows: int, fits: float) -> "Choice":
-        """Return the choice among `rows` where time allows to learn from `fits` of them."""
+        """Return the choice for a pass over `rows` rows, if the time is enough for `fits` of them."""
         fits = max(fits, 1.0)
         chunk = int(np.clip(2.0 ** np.ceil(np.log2(fits)), _FEWEST_ROWS, self.chunk_rows))
         return replace(self, chunk_rows=chunk).corrected(rows=rows, fits=fits)
 
     def corrected(self, *, rows: int, fits: float) -> "Choice":
-        """Return the choice by which the pass ends when its time does: `rows` are left, and `fits` of them fit."""
+        """Return the choice for the rest of a pass: `rows` rows are left, and the time is enough for `fits` of them."""
         return replace(self, pool=float(np.clip(rows / max(fits, 1.0), 1.0, MOST_CANDIDATES)))
 
     @property
     def candidates(self) -> int:
-        """Rows of a chunk before some of them are picked."""
+        """Number of candidates of a chunk."""
         return max(1, round(self.chunk_rows * self.pool))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as a checkpoint keeps them."""
+        """Return the fields for a checkpoint."""
         return dict(vars(self))
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """Read the fields that a checkpoint keeps; one of an earlier release has more."""
+        """Read the fields from a checkpoint; further fields of earlier releases are ignored."""
         return cls(**{name: values[name] for name in cls.__dataclass_fields__})
 
 
 def chunk_rows_of(batch_tokens: int) -> int:
-    """Rows of a chunk: enough of them for batches of that size."""
+    """Return the number of rows of a chunk, which is enough for batches of the given size."""
     return max(CHUNK_ROWS, 2 * batch_tokens)
 
 
 def choose(rows: int, observed: npt.NDArray[Any] | None, choice: Choice, chance: np.random.Generator) -> Index:
     """Pick among candidates, in random order.
 
-    Established rows beyond their share are left out first. The weight of the others rises linearly from the oldest to
-    the newest.
+    Established rows above their share are left out first. The weight of the remaining rows rises linearly from the
+    oldest to the newest.
     """
     wanted = math.ceil(round(rows / choice.pool, 6))
     left = chance.permutation(rows)

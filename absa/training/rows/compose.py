@@ -1,8 +1,8 @@
-"""Texts joined from two rows, so that the aspect decides the label: `great search, but the app is slow`.
+"""Composition of texts from two rows, so that the aspect decides the label: `great search, but the app is slow`.
 
-Feedback rarely praises one thing and blames another in one text, and a model that never saw such a text learns to
-ignore the aspect. Two rows with known labels, joined, are a text with two aspects whose labels are known. The idea is
-that of contrastive augmentation for ABSA (Wang et al. 2022, https://aclanthology.org/2022.coling-1.581).
+Feedback rarely praises one thing and blames another in one text, and a model without such texts learns to ignore the
+aspect. Two joined rows make a text with two aspects whose labels are known. The idea comes from contrastive
+augmentation for ABSA (Wang et al. 2022, https://aclanthology.org/2022.coling-1.581).
 """
 
 from dataclasses import dataclass, replace
@@ -23,10 +23,10 @@ _CONNECTORS: Final = (
 )  # fmt: skip
 _CONNECTORS_OF_ANY_LANGUAGE: Final = (", ", ". ", ". ", "; ", " - ", "! ")
 _ENDINGS: Final = ".!?,;"
-_DROPS_ENDING: Final = 0.7  # how often the first text loses the mark at its end
+_DROPS_ENDING: Final = 0.7  # probability that the first text loses the mark at its end
 _TRIES: Final = 3
-_SCARCE: Final = 1 / 3  # of the share, where not all rows fit: a joined text costs the time of another row
-_CONTRAST_ROWS: Final = 4_000  # distinct rows, among which each chunk draws
+_SCARCE: Final = 1 / 3  # part of the share if not all rows fit, because a joined text costs the time of another row
+_CONTRAST_ROWS: Final = 4_000  # distinct rows from which each chunk draws
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Connectors:
         def ids(text: str) -> Ids:
             return tokenizer.split(tokenizer.encode([(text, "x")])[0])[0]
 
-        first = len(ids("a"))  # many tokenizers give the start of a text a token of its own kind
+        first = len(ids("a"))  # many tokenizers have special tokens for the start of a text
         words = _CONNECTORS if task.extends(ABSA) else _CONNECTORS_OF_ANY_LANGUAGE
         between = tuple(ids(f"a{text}")[first:] for text in words)
         return cls(between, frozenset(int(ids(f"a{mark}")[-1]) for mark in _ENDINGS))
@@ -51,10 +51,10 @@ class Connectors:
 
 @dataclass(frozen=True)
 class Composer:
-    """Random joins of a share of the rows with rows of another label, and rows of contrast sets beside them.
+    """Function that joins a random share of the rows with rows of another label, and adds rows of contrast sets.
 
-    Two rows are joined only where both fit into the longest pair and neither text holds the first token of the other's
-    aspect. No loop over rows: a GPU learns from a hundred thousand of them in a second.
+    Two rows are joined only if the result is not too long, and if neither text has the first token of the other row's
+    aspect. There is no loop over rows, because a GPU learns from a hundred thousand rows per second.
     """
 
     connectors: Connectors
@@ -66,7 +66,7 @@ class Composer:
 
     @classmethod
     def of(cls, tokenizer: PairTokenizer, settings: TrainingSettings, task: TaskSpec = ABSA) -> "Composer | None":
-        """Return the composer of some settings; None if they join no rows, or if texts have no aspects."""
+        """Return the composer of some settings; None if they neither join rows nor add contrast sets for the task."""
         contrast = None
         if settings.contrast_share and task.extends(ABSA):
             contrast = tokenize(contrast_pairs(_CONTRAST_ROWS, settings.seed), tokenizer)
@@ -82,10 +82,10 @@ class Composer:
         )
 
     def __call__(self, rows: TokenRows, chance: np.random.Generator, scarce: bool = False) -> TokenRows:
-        """Return the rows, in their order, then rows of contrast sets.
+        """Return the rows in their order, some of them joined, then rows of contrast sets.
 
-        A share of the texts is joined with another's, a smaller one where time is too `scarce` for all rows; aspects
-        and labels stay.
+        A share of the texts is joined with another text; the share is smaller if `scarce` is True because the time is
+        too short for all rows. Aspects and labels do not change.
         """
         rows = self._with_contrasts(rows, chance)
         if not len(rows.texts) or not len(rows.aspects):
@@ -120,7 +120,7 @@ class Composer:
         return stack([rows, drawn])
 
     def _pairs(self, rows: TokenRows, chance: np.random.Generator, share: float) -> tuple[Index, Index, Index]:
-        """Plan of the joins: rows, their partners and connectors."""
+        """Return the plan of the joins: rows, their partners and connectors."""
         lengths = np.diff(rows.text_ends, prepend=0)
         asked = np.diff(rows.aspect_ends, prepend=0)
         room = self.max_tokens - rows.special.tokens - lengths - asked
@@ -133,7 +133,7 @@ class Composer:
         for _ in range(_TRIES):
             wanted = (rows.labels[left] + chance.integers(1, self.labels, len(left))) % self.labels
             draw, words = chance.random(len(left)), chance.integers(0, len(word_lengths), len(left))
-            other = left.copy()  # a row is never joined with itself, so this marks a row without a partner
+            other = left.copy()  # a row is never joined with itself, so its own index means no partner
             for label, having in enumerate(by_label):
                 if len(having):
                     here = wanted == label
@@ -146,7 +146,7 @@ class Composer:
         return mine, theirs, words
 
     def _words(self, offset: int) -> tuple[Ids, Index, Index]:
-        """Return the connectors' ids end to end, their starts behind `offset` ids, and their lengths."""
+        """Return the concatenated ids of the connectors, their starts after `offset` ids, and their lengths."""
         lengths = np.array([len(words) for words in self.connectors.between], np.int64)
         return np.concatenate(self.connectors.between), offset + np.cumsum(lengths) - lengths, lengths
 

@@ -1,8 +1,8 @@
-"""Contrast sets of the default task: pairs of sentences that differ in little and have opposite labels.
+"""Contrast sets of the default task: pairs of sentences that differ in a few words and have opposite labels.
 
-Three kinds of English sentences that customers' rows hold too few of: change over time, comparison and negation
-(Gardner et al. 2020, arXiv:2004.02709). They share no template and no filler with the behavioural tests, which
-therefore still measure whether a model understands and not whether it remembers.
+There are three kinds of English sentences, which are rare in customers' rows: change over time, comparison and negation
+(Gardner et al. 2020, arXiv:2004.02709). They have no template and no filler in common with the behavioural tests. So
+these tests still measure if a model generalises.
 """
 
 import random
@@ -58,7 +58,7 @@ CHANGE: Final = (
     "after months of a {aspect} that was {before}, it is {after} at last",
     "the {aspect} is no longer {before}, it got {after}",
 )  # fmt: skip
-"""Sentences whose label is that of `after`."""
+"""Sentences that have the label of `after`."""
 BETTER: Final = (
     "{better} beats {worse} in every respect",
     "{worse} cannot compete with {better}",
@@ -96,11 +96,11 @@ NEGATED: Final = (
     ("the {aspect} turned out {word}", "the {aspect} did not turn out {word}"),
     ("this {aspect} is so {word}", "this {aspect} is not so {word}"),
 )  # fmt: skip
-"""Pairs of a sentence with the label of its word, and one with the opposite."""
+"""Pairs of a sentence with the label of its word, and a sentence with the opposite label."""
 
 
 def contrast_pairs(count: int, seed: int = 0) -> list[LabelledPair]:
-    """Return rows of contrast sets, about equally many of each kind; equal seeds give equal rows."""
+    """Return `count` rows of contrast sets, about equally many of each kind; equal seeds give equal rows."""
     chance = random.Random(seed)
     kinds = (_changes(chance), _comparisons(chance), _negations(chance))
     rows: dict[LabelledPair, None] = {}

@@ -1,6 +1,6 @@
-"""Targets of a student from its teachers: on labelled rows beside the label, on unlabelled ones instead of it.
+"""Distillation: targets of a student from teachers' scores, mixed with the label if a row has one.
 
-Hinton et al. 2015, arXiv:1503.02531. Teachers are averaged, so an ensemble becomes one student of any size.
+Hinton et al. 2015, arXiv:1503.02531. The scores of several teachers are averaged.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,11 +22,11 @@ ANSWERS_FILE: Final = "answers.npz"
 
 @dataclass(frozen=True)
 class Answers:
-    """Scores of teachers. A row that no teacher reached in its time is NaN.
+    """Scores of teachers; NaN for a row that no teacher scored in its time.
 
     Attributes:
-        labelled: of the train side's rows, in the order of its token shards (n, labels).
-        pairs: of pairs without labels (m, labels).
+        labelled: scores of the train side's rows, in the order of its token shards (n, labels).
+        pairs: scores of pairs without labels (m, labels).
     """
 
     labelled: Targets
@@ -34,20 +34,20 @@ class Answers:
 
     @classmethod
     def mean(cls, teachers: Sequence["Answers"]) -> "Answers":
-        """Return the mean of several teachers, of each row over those that reached it."""
+        """Return the mean of several teachers; for each row, over the teachers that scored it."""
         return cls(*(_mean([getattr(each, name) for each in teachers]) for name in ("labelled", "pairs")))
 
     def write(self, file: Path) -> None:
-        """Write a file whole or not at all."""
+        """Write a file atomically."""
         with whole_file(file) as out:
             np.savez(out, labelled=self.labelled, pairs=self.pairs)
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """Read what `write` wrote.
+        """Read a file of `write`.
 
         Raises:
-            InvalidDataError: the file is missing or of another form.
+            InvalidDataError: the file is missing or has another form.
         """
         try:
             with np.load(file) as found:
@@ -57,16 +57,16 @@ class Answers:
 
 
 def taught(labelled: TokenRows, unlabelled: TokenRows | None, teachers: Sequence[Targets], weight: float) -> TokenRows:
-    """Return rows for a student.
+    """Return rows with targets for a student.
 
     Args:
-        labelled: rows whose label counts too; without an answer of a teacher it counts alone.
-        unlabelled: rows whose target is the teachers' answer; those without one are left out.
-        teachers: scores (n, labels) of each on the labelled rows followed by the unlabelled ones; NaN: no answer.
-        weight: share of the teachers in a labelled row's target; the label has the rest.
+        labelled: rows with a label; without an answer of a teacher, the target is the label alone.
+        unlabelled: rows whose target is the teachers' answer; rows without an answer are left out.
+        teachers: scores (n, labels) of each teacher for the labelled and then the unlabelled rows; NaN: no answer.
+        weight: share of the teachers in a labelled row's target, 0 to 1; the rest is the label's.
 
     Raises:
-        ValueError: no teacher, or another number of rows than of scores.
+        ValueError: there is no teacher, or the numbers of rows and scores differ.
     """
     if not teachers:
         raise ValueError("a student needs a teacher")
@@ -87,13 +87,13 @@ def taught(labelled: TokenRows, unlabelled: TokenRows | None, teachers: Sequence
 
 
 class TaughtCorpus(ShardCorpus):
-    """Token shards whose rows get the teachers' answers as targets, with pairs without labels as the last shard.
+    """Token shards whose rows have targets from teachers, with the pairs without labels as the last shard.
 
     Args:
-        folder: with the plan and the shards of the train side.
+        folder: folder with the plan and the shards of the train side.
         pairs: pairs without labels, in the order of `answers`; None: there are none.
-        answers: of the teachers.
-        weight: share of the teachers in a labelled row's target.
+        answers: answers of the teachers.
+        weight: share of the teachers in a labelled row's target, 0 to 1.
         left_s: see `ShardCorpus`.
 
     Raises:
@@ -117,7 +117,7 @@ class TaughtCorpus(ShardCorpus):
     def _shard(self, number: int) -> TokenRows:
         if self._unlabelled is not None and number == len(self.plan.rows) - 1:
             if self._unlabelled.observed is None and (seen := self._shard(0).observed) is not None:
-                newest = np.full(len(self._unlabelled), seen.max(initial=0.0))  # as new as the newest labelled rows
+                newest = np.full(len(self._unlabelled), seen.max(initial=0.0))  # time of the newest labelled row
                 self._unlabelled = replace(self._unlabelled, observed=newest)
             return self._unlabelled
         rows = super()._shard(number)
@@ -128,7 +128,7 @@ class TaughtCorpus(ShardCorpus):
 
 
 def _mean(scores: Sequence[Targets]) -> Targets:
-    """Return the mean over the first axis, without NaN."""
+    """Return the mean over teachers, without NaN."""
     each = np.asarray(scores, np.float64)
     known = ~np.isnan(each)
     total, count = np.where(known, each, 0.0).sum(axis=0), known.sum(axis=0)

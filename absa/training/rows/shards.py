@@ -1,8 +1,8 @@
-"""Token ids of a snapshot's side on disk: one file per Parquet part, mapped into memory, readable while more are made.
+"""Token shards: token ids of a snapshot's side on disk, one file per Parquet part, mapped into memory.
 
-A shard is a safetensors file of flat arrays: opening one reads nothing but its header. The parts of a snapshot are cut
-by the hash of their texts and sorted by it: every shard, and every stretch of one, is a random sample of the data, and
-a training can start on the first one.
+A shard is a safetensors file of flat arrays, of which only the header is read at first. The parts of a snapshot are cut
+and sorted by the hash of their texts. So every shard, and every part of a shard, is a random sample of the data, and a
+training can start with the first shard while more shards are made.
 """
 
 import hashlib
@@ -24,15 +24,15 @@ from absa.task import ABSA, TaskSpec
 from absa.training.rows.tokens import Index, TokenRows, stack
 
 PLAN_FILE: Final = "plan.json"
-FAILED_FILE: Final = "failed.txt"  # why the process that makes the shards has ended
-_OPEN_SHARDS: Final = 8  # kept mapped; more would only cost address space
+FAILED_FILE: Final = "failed.txt"  # error of the process that makes the shards
+_OPEN_SHARDS: Final = 8  # mapped at a time; more would only cost address space
 _POLL_S: Final = 0.05
-_PATIENCE_S: Final = 120.0  # without a new shard: its maker hangs, or was killed with its parent
+_PATIENCE_S: Final = 120.0  # longest wait for a shard: after it, the process that makes shards hangs or was killed
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenPlan:
-    """Shards of a split, known before any is made. `rows` counts each shard's."""
+    """Plan of a side's shards, written before the shards. `rows` has the number of rows of each shard."""
 
     snapshot: str
     tokenizer: str
@@ -51,7 +51,7 @@ class TokenPlan:
         """Read the plan beside the shards.
 
         Raises:
-            InvalidDataError: it is missing or not of that form.
+            InvalidDataError: the plan is missing or has another form.
         """
         try:
             values = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
@@ -63,17 +63,17 @@ class TokenPlan:
 
 
 def tokenizer_digest(tokenizer_json: bytes, max_tokens: int) -> str:
-    """Return the digest of the tokenizer, the most tokens and the rule that cuts texts: ids depend on them."""
+    """Return the digest of everything that ids depend on: tokenizer, largest number of tokens, and cut rule."""
     return hashlib.sha256(tokenizer_json + f":{max_tokens}:{CUT_RULE}".encode()).hexdigest()
 
 
 def shard_name(side: str, number: int) -> str:
-    """File name of a shard."""
+    """Return the file name of a shard."""
     return f"{side}-{number:05d}.safetensors"
 
 
 def pack_shard(rows: TokenRows) -> bytes:
-    """Return a shard's content, in the format of safetensors. Times of observation are rounded up to seconds."""
+    """Return a shard's content in the format of safetensors. Times of observation are rounded up to seconds."""
     from safetensors.numpy import save
 
     observed = np.zeros(len(rows)) if rows.observed is None else np.ceil(rows.observed)
@@ -88,15 +88,15 @@ def pack_shard(rows: TokenRows) -> bytes:
 
 
 def open_shard(path: Path) -> TokenRows:
-    """Map a shard into memory; ids are read when they are used.
+    """Map a shard into memory; ids are read from disk when they are used.
 
     Raises:
-        IntegrityError: it is cut off or not a shard.
+        IntegrityError: the file is cut off or is not a shard.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt") as file:  # torch maps the file, numpy would copy it
+        with safe_open(path, framework="pt") as file:  # torch maps the file; numpy would copy it
             arrays = {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118 - no dictionary
             special = file.metadata()
         ends = {name: values.astype(np.int64) for name, values in arrays.items() if name.endswith("_ends")}
@@ -108,14 +108,14 @@ def open_shard(path: Path) -> TokenRows:
 def _special(metadata: Mapping[str, str]) -> Template:
     if "special" in metadata:
         return Template(*(tuple(map(int, part)) for part in json.loads(metadata["special"])))
-    return Template.bert(int(metadata["first"]), int(metadata["separator"]))  # of earlier releases
+    return Template.bert(int(metadata["first"]), int(metadata["separator"]))  # in shards of earlier releases
 
 
 def open_shards(folder: Path, tokenizer: Path, max_tokens: int, *, left_s: Callable[[], float]) -> "ShardCorpus":
-    """Return a side's rows, made with that tokenizer.
+    """Return a side's rows, after a check that they were made with the tokenizer.
 
     Raises:
-        InvalidDataError: there is no plan, no row, or the shards are another tokenizer's.
+        InvalidDataError: there is no plan, it has no rows, or the shards were made with another tokenizer.
     """
     corpus = ShardCorpus(folder, left_s=left_s)
     if corpus.plan.tokenizer != tokenizer_digest(tokenizer.read_bytes(), max_tokens):
@@ -126,7 +126,7 @@ def open_shards(folder: Path, tokenizer: Path, max_tokens: int, *, left_s: Calla
 def write_shard(
     folder: Path, rows: TokenRows, tokenizer: Path, max_tokens: int, *, snapshot: str = "", task: TaskSpec = ABSA
 ) -> None:
-    """Write the train side of few rows: one shard with its plan, made with that tokenizer.json."""
+    """Write rows as the train side in one shard with its plan; for few rows."""
     digest = tokenizer_digest(tokenizer.read_bytes(), max_tokens)
     plan = TokenPlan(
         snapshot=snapshot, tokenizer=digest, side="train", max_tokens=max_tokens, rows=(len(rows),), task=task
@@ -137,11 +137,11 @@ def write_shard(
 
 
 class ShardCorpus:
-    """A side's rows in shards, some of which may not have been made yet. Row numbers run through all of them.
+    """Rows of a side in shards, some of which may not be made yet. Row numbers count over all shards.
 
     Args:
-        folder: with the plan and the shards.
-        left_s: returns the seconds left; a missing shard is waited for no longer than that.
+        folder: folder with the plan and the shards.
+        left_s: returns the seconds left, the longest wait for a missing shard.
 
     Raises:
         InvalidDataError: there is no plan, or it has no rows.
@@ -163,7 +163,7 @@ class ShardCorpus:
 
         Raises:
             TransientError: a shard is not made in time, or the process that makes it has failed.
-            IntegrityError: one is broken.
+            IntegrityError: a shard is broken.
         """
         rows = np.asarray(rows, dtype=np.int64)
         shards = np.searchsorted(self.bounds, rows, side="right") - 1
@@ -178,7 +178,7 @@ class ShardCorpus:
         return stack(parts).take(np.argsort(np.concatenate(places)))
 
     def observed(self, rows: Index) -> npt.NDArray[np.float64] | None:
-        """Return the observation times of some rows without their tokens; None where unknown."""
+        """Return the observation times of some rows without reading their tokens; None if unknown."""
         shards = np.searchsorted(self.bounds, rows, side="right") - 1
         found = np.zeros(len(rows))
         for number in np.unique(shards):
@@ -190,7 +190,7 @@ class ShardCorpus:
         return found
 
     def block(self, epoch: int, seed: int, start: int, stop: int) -> Index:
-        """Return rows start to stop of a pass: shard after shard, in the first pass in the order of their making."""
+        """Return the numbers of rows [start, stop) of a pass. The first pass has the shards in order of making."""
         order = np.arange(len(self.plan.rows))
         if epoch:
             order = np.random.default_rng((seed, epoch)).permutation(order)
@@ -226,4 +226,4 @@ class ShardCorpus:
 
 
 Corpus = TokenRows | ShardCorpus
-"""Rows to learn from: few in memory, or shards on disk."""
+"""Rows to learn from: few rows in memory, or shards on disk."""

@@ -1,4 +1,4 @@
-"""Batches of a training, one after another: the next chunk is prepared while this one is learned from."""
+"""Stream of a training's batches: the next chunk is prepared while the model learns from the present chunk."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -15,16 +15,16 @@ from absa.training.rows.shards import Corpus, ShardCorpus
 from absa.training.rows.tokens import Index, TokenRows
 
 Compose = Callable[[TokenRows, np.random.Generator, bool], TokenRows]
-"""Function that joins random rows; fewer of them if its last argument, `scarce`, is True."""
+"""Function that joins random rows; it joins fewer rows if its last argument, `scarce`, is True."""
 Correct = Callable[[Choice, int, int], Choice]
-"""Function that returns the next chunk's choice from this chunk's choice, the candidates after it, and its rows."""
+"""Function (choice of this chunk, candidates after the chunk, rows of the chunk) that returns the next choice."""
 
-_AHEAD: Final = 4  # batches laid out while one is learned from
+_AHEAD: Final = 4  # batches that are prepared in advance
 _T = TypeVar("_T")
 
 
 class Position(NamedTuple):
-    """Next batch of a training: pass over the data, first candidate of the chunk, batch of the chunk; all from 0.
+    """Position of the next batch: pass over the data, first candidate of the chunk, batch of the chunk; all from 0.
 
     `pool` is the number of candidates per row of the chunk; None: the training's choice.
     """
@@ -36,7 +36,7 @@ class Position(NamedTuple):
 
     @classmethod
     def restored(cls, values: list[float], choice: Choice) -> Self:
-        """Read a checkpoint's position; an earlier release counted chunks, and cut them into other batches."""
+        """Read a checkpoint's position. Earlier releases counted chunks, and had other batches."""
         if len(values) == 3:
             epoch, chunk, _ = (int(value) for value in values)
             return cls(epoch, chunk * choice.candidates)
@@ -47,8 +47,8 @@ class Position(NamedTuple):
 class BatchStream:
     """Endless batches of a training. Equal rows, seed, choice and position give equal batches on every machine.
 
-    A pass goes through the rows chunk by chunk; the next chunk is read, chosen, composed and cut in a thread while this
-    one is learned from.
+    A pass goes through the rows chunk by chunk. A thread reads, chooses, joins and cuts the next chunk while the model
+    learns from the present one.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class BatchStream:
         self._order: tuple[int, Index] | None = None
 
     def from_position(self, position: Position) -> Iterator[tuple[Position, float, Batch]]:
-        """Yield batches from a position on: (the position after it, completed share of the pass then, the batch).
+        """Yield batches from a position on: (position after the batch, completed share of the pass after it, batch).
 
         Raises:
             InvalidDataError: a whole pass has no row to learn from.
@@ -105,7 +105,7 @@ class BatchStream:
 
 
 def made_ahead(source: Iterator[_T]) -> Generator[_T, None, None]:
-    """Yield the items of a source, made in a thread some items ahead; an error is raised at the place of its item."""
+    """Yield the items of a source, which a thread makes in advance; an error is raised at the place of its item."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as thread:
         coming = deque(thread.submit(next, source) for _ in range(_AHEAD))
         try:

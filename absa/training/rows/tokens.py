@@ -1,4 +1,4 @@
-"""Rows as token ids in flat arrays, text and phrase apart, so that batches are cut and composed cheaply."""
+"""Rows as token ids in flat arrays, with text and phrase separate, so that batches are cut and joined cheaply."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -13,14 +13,14 @@ from absa.inference.tokenization import PairTokenizer, Template
 from absa.task import ABSA, TaskSpec
 
 Ids = npt.NDArray[np.generic]
-"""uint16, or uint32 where the vocabulary has more than 65,536 words."""
+"""Type of token ids: uint16, or uint32 if the vocabulary has more than 65,536 words."""
 Index = npt.NDArray[np.int64]
 Targets = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class LabelledPair:
-    """Labelled row of a training. The aspect, or topic, is None in plain text."""
+    """Labelled row of a training. `aspect` is an aspect or a topic; None for plain text."""
 
     text: str
     aspect: str | None
@@ -29,10 +29,11 @@ class LabelledPair:
 
 
 def read_pairs(path: Path, task: TaskSpec = ABSA) -> list[LabelledPair]:
-    """Read a file of JSON lines with text, label and, where the task has a phrase, aspect; empty lines are skipped.
+    """Read a file of JSON lines with text, label and, if the task has a phrase, aspect; empty lines are skipped.
 
     Raises:
-        InvalidDataError: the file cannot be read, has no rows, or a line is of another form; names the line.
+        InvalidDataError: the file cannot be read or has no rows, or a line has another form; the message names the
+            line.
     """
     pairs = []
     try:
@@ -62,12 +63,12 @@ def _pair(line: str, place: str, task: TaskSpec) -> LabelledPair:
 
 @dataclass(frozen=True)
 class TokenRows:
-    """Token ids of many rows end to end, without the special tokens.
+    """Concatenated token ids of many rows, without special tokens.
 
-    Row i has the text `texts[text_ends[i - 1]:text_ends[i]]` and the aspect likewise. `special` holds the special
-    tokens of a pair. `observed` is the time of each row in seconds since the epoch; None where unknown.
-    `targets` (n, 3) are a teacher's probabilities of the labels, where it knows more than `labels`.
-    `numbers` are those of the rows in the corpus, -1 for one that is made for a single pass; None where unknown.
+    Row i has the text `texts[text_ends[i - 1]:text_ends[i]]`; aspects are stored in the same way. `special` has the
+    special tokens of a row. `observed` is the time of each row in seconds since the epoch; None if unknown.
+    `targets` (n, labels) are teachers' probabilities of the labels; None: `labels` are the targets.
+    `numbers` are the numbers of the rows in the corpus, -1 for a row that is made for a single pass; None if unknown.
     """
 
     texts: Ids
@@ -84,16 +85,16 @@ class TokenRows:
         return len(self.labels)
 
     def text(self, row: int) -> Ids:
-        """Ids of a row's text."""
+        """Return the ids of a row's text."""
         return self.texts[self.text_ends[row - 1] if row else 0 : self.text_ends[row]]
 
     def aspect(self, row: int) -> Ids:
-        """Ids of a row's aspect."""
+        """Return the ids of a row's aspect."""
         return self.aspects[self.aspect_ends[row - 1] if row else 0 : self.aspect_ends[row]]
 
     @property
     def lengths(self) -> Index:
-        """Tokens of each row, the special ones included."""
+        """Number of tokens of each row, special tokens included."""
         texts = np.diff(self.text_ends, prepend=0)
         return texts + np.diff(self.aspect_ends, prepend=0) + self.special.tokens
 
@@ -110,14 +111,14 @@ class TokenRows:
 
 
 def pick(values: Ids, ends: Index, rows: Index) -> tuple[Ids, Index]:
-    """Return some of many sequences that are stored end to end: their values, and the end of each."""
+    """Return some of many concatenated sequences: their values, and the end of each."""
     starts = np.where(rows > 0, ends[np.maximum(rows, 1) - 1], 0)
     lengths = ends[rows] - starts
     return gather(values, starts, lengths), np.cumsum(lengths, dtype=np.int64)
 
 
 def gather(values: Ids, starts: Index, lengths: Index) -> Ids:
-    """Stretches of an array end to end. No loop over them."""
+    """Return parts of an array, concatenated. No loop over the parts."""
     ends = np.cumsum(lengths, dtype=np.int64)
     if not len(ends):
         return values[:0]
@@ -130,7 +131,7 @@ def join(
     labels: Iterable[int] | npt.NDArray[np.int8],
     special: Template,
 ) -> TokenRows:
-    """Put rows end to end."""
+    """Return rows in concatenated form."""
     empty = np.zeros(0, np.uint16)
     return TokenRows(
         texts=np.concatenate([empty, *texts]),
@@ -143,7 +144,7 @@ def join(
 
 
 def stack(parts: Sequence[TokenRows]) -> TokenRows:
-    """Return the rows of all parts, one part after the other; if only some parts have numbers, other rows get -1."""
+    """Return the rows of all parts, one part after the other. If only some parts have numbers, other rows get -1."""
     if len(parts) == 1:
         return parts[0]
     numbered = any(part.numbers is not None for part in parts)
@@ -169,7 +170,7 @@ def _end_to_end(ends: Sequence[Index]) -> Index:
 
 
 def tokenize(pairs: Sequence[LabelledPair], tokenizer: PairTokenizer) -> TokenRows:
-    """Encode rows with the tokenizer of inference, so that training and serving give the model equal ids."""
+    """Encode rows with the tokenizer of inference, so that training and serving use equal ids."""
     aspects = [pair.aspect for pair in pairs if pair.aspect is not None]
     return tokenize_columns(
         [pair.text for pair in pairs],
@@ -186,7 +187,7 @@ def tokenize_columns(
     tokenizer: PairTokenizer,
     observed: npt.NDArray[np.float64] | None = None,
 ) -> TokenRows:
-    """Encode rows of columns; the ids are those of `PairTokenizer.encode`, many times faster.
+    """Encode columns of rows. The ids are those of `PairTokenizer.encode`, which is many times slower.
 
     Without aspects the rows are plain texts.
     """
@@ -208,7 +209,7 @@ def tokenize_columns(
     )
     if len(whole) == len(labels):
         return rows
-    rest = np.flatnonzero(apart.text_lengths < 1)  # an empty text, or an aspect that fills the model: few
+    rest = np.flatnonzero(apart.text_lengths < 1)  # few rows: the text is empty, or the aspect leaves no room for it
     others = _by_pairs(
         [texts[int(row)] for row in rest], None if aspects is None else [aspects[int(row)] for row in rest],
         labels[rest], tokenizer, None if observed is None else observed[rest],

@@ -1,1 +1,1 @@
-"""One optimiser step: objective, parameters, learning rate, execution, and ranks of several processes."""
+"""Optimiser step: objective, parameters, learning rate, execution, and ranks of several processes."""

@@ -1,4 +1,4 @@
-"""AdamW of torch without torch's compiler, whose import is a third of the processor time of a short training."""
+"""AdamW of torch without torch's compiler, whose import takes a third of a short training's processor time."""
 
 from collections.abc import Callable
 from inspect import unwrap
@@ -11,9 +11,10 @@ _STEP: Final = unwrap(torch.optim.Adam.step)
 
 
 class AdamW(torch.optim.AdamW):
-    """AdamW whose methods are those of torch without the wrappers around them; results and states are the same.
+    """AdamW with torch's methods without their wrappers; results and states are the same.
 
-    The wrappers matter where torch.compile compiles an optimizer, and import it (`torch._dynamo`) wherever it is used.
+    The wrappers are only needed if torch.compile compiles an optimizer, but they always import the compiler
+    (`torch._dynamo`).
     """
 
     add_param_group: Callable[..., Any] = unwrap(Optimizer.add_param_group)
@@ -23,5 +24,5 @@ class AdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
-        """Make a step with the gradients that the parameters have."""
+        """Make a step with the gradients of the parameters."""
         _STEP(self)

@@ -1,6 +1,6 @@
-"""Forward and backward run of a batch through the model: precision, kernels, and parts of a batch.
+"""Execution of a batch, forward and backward: precision, kernels, and parts of a batch.
 
-Frozen layers drop nothing; where their output for a row is kept, they run once per row, else in every pass.
+Frozen layers have no dropout. If their output for a row is kept, they run once per row, otherwise in every pass.
 """
 
 from dataclasses import dataclass
@@ -17,27 +17,27 @@ from absa.training.step.objective import objective
 from absa.training.training_settings import TrainingSettings
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
-"""What `Classifier.forward_lines` takes: ids, types, rows and places, each (L, T)."""
+"""Inputs of `Classifier.forward_lines`: ids, types, rows and places, each (L, T)."""
 
 _MIN_BATCH_TOKENS: Final = 128
 
 
 @dataclass(frozen=True)
 class Staged:
-    """Batch as tensors; for a GPU in pinned memory, because an ordinary copy waits for the GPU's queue."""
+    """Batch as tensors; in pinned memory for a GPU, because an ordinary copy would wait for the GPU's queue."""
 
     inputs: Inputs
     targets: Tensor  # labels (L, R), or the probability of each label (L, R, labels)
     rows: int
     tokens: int
-    numbers: Tensor | None = None  # of the rows in the corpus (L, R), on the CPU
+    numbers: Tensor | None = None  # numbers of the rows in the corpus (L, R), on the CPU
 
 
 class Execution:
     """One model on one device, run on parts of batches.
 
     Attributes:
-        batch_tokens: most tokens that are run at once, padding included; falls where memory is too small for them.
+        batch_tokens: largest number of tokens run at once, padding included; reduced if the memory is too small.
         states: output of the frozen layers for rows of earlier passes; None: nothing is kept.
     """
 
@@ -55,19 +55,19 @@ class Execution:
         """Prepare to run batches.
 
         Args:
-            model: on the device already.
-            settings: of the training.
-            device: of the model and the batches.
-            dtype: of the products.
-            batch_tokens: most tokens that are run at once.
+            model: model on the device.
+            settings: settings of the training.
+            device: device of the model and the batches.
+            dtype: number format of the products.
+            batch_tokens: largest number of tokens run at once.
             compiled: True if kernels are compiled for the step.
-            frozen: lowest layers that do not learn; 0 for a model whose layers cannot be run apart.
+            frozen: number of the lowest layers that do not learn; 0 for a model whose layers cannot be run separately.
         """
         self._model, self._settings, self._device, self._dtype = model, settings, device, dtype
         self.batch_tokens, self._frozen = batch_tokens, frozen
         self.states: FrozenStates | None = None
-        self._tokens = self._lower_tokens = 0  # of batches for which states are kept
-        # one graph and one shape: kernels are compiled once, and a step has few launches
+        self._tokens = self._lower_tokens = 0  # counted over batches for which states are kept
+        # one graph and one shape: kernels are compiled once, and a step launches few kernels
         self._compiled = torch.compile(self.loss, dynamic=False, fullgraph=True) if compiled else None
 
     def stage(self, batch: Batch) -> Staged:
@@ -80,13 +80,13 @@ class Execution:
 
     @property
     def lower_share(self) -> float:
-        """Share of the tokens so far for which the frozen layers ran, 0 to 1."""
+        """Share of the tokens so far for which the frozen layers had to run, 0 to 1."""
         return self._lower_tokens / self._tokens if self._tokens else 1.0
 
     def backward(self, batch: Staged, rows_of_step: int) -> Tensor:
-        """Add a batch's gradients; return its share of the step's loss.
+        """Add the gradients of a batch; return its part of the step's loss.
 
-        A batch for which the GPU's memory is too small is learned in halves from then on.
+        If the GPU's memory is too small for a batch, the number of tokens run at once is halved from then on.
         """
         lines, total, done = len(batch.targets), torch.zeros((), device=self._device), 0
         while done < lines:
@@ -108,7 +108,7 @@ class Execution:
         return total
 
     def logits(self, batch: Staged) -> Tensor:
-        """Return logits (L, R, labels) in fp32 of a batch."""
+        """Return the logits (L, R, labels) of a batch in fp32."""
         ids, types, rows, places = map(self._move, batch.inputs)
         return self._forward((ids, types, rows, places), batch.targets.shape[1])
 
@@ -116,7 +116,7 @@ class Execution:
         self, input_ids: Tensor, token_types: Tensor, rows: Tensor, places: Tensor, targets: Tensor, *,
         lower: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """Return the loss summed over the rows of some lines, from the output (L, T, H) of frozen layers if given."""
+        """Return the sum of the loss over the rows of some lines; `lower` is the output (L, T, H) of frozen layers."""
         inputs, most = (input_ids, token_types, rows, places), targets.shape[1]
         if self._frozen and lower is None:
             lower = self._run_lower(inputs)
@@ -131,12 +131,12 @@ class Execution:
                 return made
             except torch.OutOfMemoryError:
                 raise
-            except Exception:  # the compiler raises many kinds; the training continues without it
+            except Exception:  # the compiler raises many kinds of errors; the training continues without it
                 self._compiled = None
         return self.loss(*tensors, lower=lower)
 
     def _lower(self, inputs: Inputs, numbers: Tensor | None, some: slice) -> Tensor | None:
-        """Return the output (L, T, H) of the frozen layers, and keep what is new; None where nothing is kept."""
+        """Return the output (L, T, H) of the frozen layers, and keep new rows of it; None if nothing is kept."""
         if self.states is None or numbers is None:
             return None
         numbers, (ids, types, rows, places) = numbers[some], inputs

@@ -1,44 +1,44 @@
-"""Output of frozen layers, kept by row: layers that do not learn give a row the same output in every pass."""
+"""Output of frozen layers, kept by row, because layers that do not learn have the same output in every pass."""
 
 from typing import Final
 
 import torch
 from torch import Tensor
 
-MOST_BYTES: Final = 1e9  # that are kept; rows beyond are computed in every pass
-MOST_SHARE: Final = 0.25  # of the memory that is available
+MOST_BYTES: Final = 1e9  # largest size of kept states; further rows are computed in every pass
+MOST_SHARE: Final = 0.25  # largest share of the available memory
 _DTYPE: Final = torch.float16  # norms give values of about 1, so rounding changes them by 0.05 % at most
 
 
 class FrozenStates:
-    """Output vectors of the frozen layers, for each token of the rows that came before.
+    """Output vectors of the frozen layers, for each token of the rows of earlier batches.
 
     Rows that are made for a single pass have no number and are never kept.
 
     Args:
         rows: rows of the corpus.
-        width: of a vector.
-        capacity: tokens that are kept at most; the memory is taken as it fills.
+        width: length of a vector.
+        capacity: largest number of tokens to keep; the operating system provides the memory when it is used.
     """
 
     def __init__(self, *, rows: int, width: int, capacity: int) -> None:
-        self._starts = torch.zeros(rows + 1, dtype=torch.int64)  # of each row's states; 0: none; the last is that of -1
+        self._starts = torch.zeros(rows + 1, dtype=torch.int64)  # first state of each row; 0: none; last entry: row -1
         self._states = torch.empty((capacity + 1, width), dtype=_DTYPE)
-        self._states[0] = 0.0  # where no token is: anything finite
+        self._states[0] = 0.0  # read where there is no token: any finite value
         self._used = 1
 
     @property
     def tokens(self) -> int:
-        """Tokens that are kept."""
+        """Number of tokens that are kept."""
         return self._used - 1
 
     def read(self, numbers: Tensor, rows: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
         """Return the states (L, T, H) in fp32, and True at tokens of rows that are not kept (L, T).
 
-        The states at those and where there is no token are zero.
+        The states are zero at these tokens, and where there is no token.
 
         Args:
-            numbers: of the rows of each line in the corpus, -1 for none (L, R).
+            numbers: numbers of each line's rows in the corpus, -1 for none (L, R).
             rows: number of each token's row in its line, -1 where there is no token (L, T).
             places: place of each token in its row (L, T).
         """
@@ -56,7 +56,7 @@ class FrozenStates:
         if stop > len(self._states):
             return
         self._states[self._used : stop] = fresh.to(_DTYPE)
-        first = (places[new] == 0).nonzero()[:, 0]  # a row's tokens lie end to end
+        first = (places[new] == 0).nonzero()[:, 0]  # tokens of a row are consecutive
         self._starts[of[new][first]] = self._used + first
         self._used = stop
 
@@ -67,12 +67,12 @@ def _of_tokens(numbers: Tensor, rows: Tensor) -> Tensor:
 
 
 def capacity_tokens(*, width: int, rows: int, max_tokens: int, available_bytes: float | None) -> int:
-    """Return the tokens whose states are kept at most, within the memory that may be used for them.
+    """Return the largest number of tokens whose states can be kept in the permitted memory.
 
     Args:
-        width: of a vector.
-        rows: rows of the corpus.
-        max_tokens: of a row at most.
+        width: length of a vector.
+        rows: number of rows of the corpus.
+        max_tokens: largest number of tokens of a row.
         available_bytes: memory that the process can still get; None: unknown.
     """
     free = MOST_BYTES if available_bytes is None else min(MOST_BYTES, MOST_SHARE * available_bytes)

@@ -1,4 +1,4 @@
-"""Loss of a training step: cross entropy, with R-Drop where the settings require it."""
+"""Loss of a training step: cross entropy, with R-Drop if the settings require it."""
 
 from collections.abc import Callable
 
@@ -10,13 +10,13 @@ from absa.training.training_settings import TrainingSettings
 
 
 def objective(forward: Callable[[], Tensor], targets: Tensor, settings: TrainingSettings) -> Tensor:
-    """Return the loss summed over rows.
+    """Return the sum of the loss over rows.
 
     Args:
-        forward: passes the rows through the model; returns logits (B, labels).
+        forward: runs the rows through the model and returns logits (B, labels).
         targets: labels (B,), or the probability of each label (B, labels). A label of -100, or probabilities of
-            zero, stand for a missing row, which costs nothing.
-        settings: label smoothing, and the weight of R-Drop, which costs a second pass.
+            zero, mean a missing row, which has a loss of 0.
+        settings: label smoothing, and the weight of R-Drop, which needs a second pass.
     """
     present = (targets >= 0 if targets.ndim == 1 else targets.sum(1) > 0).to(torch.float32)
     loss = _row_losses(logits := forward(), targets, settings)

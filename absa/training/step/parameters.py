@@ -11,7 +11,7 @@ _WEIGHT_DECAY: Final = 0.01
 
 
 def parameter_groups(model: Classifier, settings: TrainingSettings, *, new_head: bool) -> list[dict[str, Any]]:
-    """Return parameters with their rates: a new head has its own, norms and biases do not decay."""
+    """Return parameters with learning rates. A new head has its own rate; norms and biases have no weight decay."""
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not _is_frozen(model, name, settings))
@@ -27,7 +27,7 @@ def parameter_groups(model: Classifier, settings: TrainingSettings, *, new_head:
 
 
 def frozen_layers(model: Classifier, settings: TrainingSettings) -> int:
-    """Return the number of the lowest layers that do not learn; where there are any, embeddings do not either."""
+    """Return the number of the lowest layers that do not learn; if there are any, embeddings do not learn either."""
     return 0 if settings.train_layers is None else max(0, model.architecture.layers - settings.train_layers)
 
 

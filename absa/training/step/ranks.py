@@ -1,8 +1,8 @@
-"""Processes that train one model together (torchrun): their shares of a step, and their agreement after each step.
+"""Processes that train one model together (torchrun): their parts of a step, and their agreement once per step.
 
-Every process has the same batches and learns from its own share of each step's; gradients are summed, so all have the
-same weights. Once per step they agree on the time, the learning rate and whether to stop: clocks differ, and if one
-process left the loop alone, the others would wait for it.
+Every process has the same batches, and learns from its own part of the batches of each step. Gradients are summed, so
+all processes have the same weights. Once per step they agree on the time, the learning rate and the end: clocks differ,
+and if only one process left the loop, the other processes would wait for it.
 """
 
 import os
@@ -17,7 +17,7 @@ from absa.errors import TransientError
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of the training."""
+    """This process among the processes of the training."""
 
     rank: int = 0
     world: int = 1
@@ -25,7 +25,7 @@ class Ranks:
 
     @classmethod
     def from_environment(cls) -> "Ranks":
-        """Join the processes that torchrun started, by NCCL on GPUs and gloo on CPUs; without torchrun a single one."""
+        """Join the processes of torchrun, with NCCL on GPUs and gloo on CPUs; without torchrun there is one process."""
         world = int(os.environ.get("WORLD_SIZE", "1"))
         if world == 1:
             return cls()
@@ -35,13 +35,13 @@ class Ranks:
 
     @property
     def leads(self) -> bool:
-        """True in the process that keeps checkpoints, reports and packages."""
+        """Return True in the process that keeps checkpoints, reports and packages."""
         return self.rank == 0
 
     def agree(
         self, *, over: bool, missing: bool, stop: bool, progress: float, device: torch.device
     ) -> tuple[bool, bool, bool, float]:
-        """Return whether any process is out of time, lacks rows or was stopped, and the progress of rank 0.
+        """Return if any process is out of time, if any lacks rows, if any was stopped, and the progress of rank 0.
 
         Raises:
             TransientError: another process has ended.
@@ -54,7 +54,7 @@ class Ranks:
         return bool(shared[0]), bool(shared[1]), bool(shared[2]), float(shared[3])
 
     def from_leader(self, value: float, device: torch.device) -> float:
-        """Return rank 0's value, which is positive: processes measure different values and must choose the same.
+        """Return the value of rank 0, which must be positive, so that all processes use the same measured value.
 
         Raises:
             TransientError: another process has ended.
@@ -74,7 +74,7 @@ class Ranks:
         if self.world == 1:
             return loss
         for parameter in parameters:
-            if parameter.grad is None:  # a process without a share of this step
+            if parameter.grad is None:  # this process had no batch in this step
                 parameter.grad = torch.zeros_like(parameter)
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         flat = torch.cat([loss.reshape(1), *(gradient.reshape(-1) for gradient in gradients)])

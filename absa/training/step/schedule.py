@@ -1,20 +1,20 @@
-"""Progress of a training and the learning rate there. Pure."""
+"""Progress of a training, and its learning rate. Pure."""
 
 
 def progress(*, elapsed_share: float, epoch_share: float) -> float:
     """Return the completed share of a training, 0 to 1: the larger of the time used and of the data seen.
 
-    Time decides when the data do not fit into it, data when they are through early.
+    The time decides if the data do not fit into it; the data decide if all passes end earlier.
     """
     return min(1.0, max(elapsed_share, epoch_share, 0.0))
 
 
 def rate_share(at: float, warmup: float) -> float:
-    """Share of the peak learning rate: up in a line over `warmup`, then down in a line to zero at 1.
+    """Return the share of the peak learning rate: linear rise over `warmup`, then linear fall to zero at 1.
 
     Args:
-        at: how much of the training is over, 0 to 1.
-        warmup: share of the training in which the rate rises.
+        at: completed share of the training, 0 to 1.
+        warmup: share of the training in which the rate rises, 0 to 1.
     """
     if at < warmup:
         return at / warmup
@@ -22,9 +22,9 @@ def rate_share(at: float, warmup: float) -> float:
 
 
 def ema_decay(step: int, horizon_share: float) -> float:
-    """Weight that the average keeps at a step (counted from 1), so that it looks back over a share of the steps so far.
+    """Return the weight of the old average at a step (from 1), so that it covers a share of the steps so far.
 
-    At the first step it is 0: the average starts as the model itself, so there is no bias to correct, and it is valid
-    at any second.
+    The weight is 0 at the first step: the average starts as the model, so there is no bias to correct, and the average
+    is valid at any time.
     """
     return max(0.0, 1.0 - 1.0 / max(1.0, horizon_share * step))

@@ -1,4 +1,4 @@
-"""Speed of training: floating-point operations per token, and the most that a device reaches."""
+"""Speed of training: tokens per second, floating-point operations per token, and peak operations of a device."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -10,29 +10,29 @@ from torch import Tensor
 from absa.modeling.architecture import Architecture
 from absa.training.step.execution import Staged
 
-_PEAKS: Final = {  # dense bf16 operations a second, from the vendor's data sheets
+_PEAKS: Final = {  # dense bf16 operations per second, from the vendor's data sheets
     "H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "A10": 125e12, "T4": 65e12,
 }  # fmt: skip
-_SIDE: Final = 512  # of the matrices with which a CPU's peak is measured
+_SIDE: Final = 512  # side of the matrices with which the peak of a CPU is measured
 _TRIES: Final = 5
 _MEASURED_S: Final = 1.0
-_OF_A_STEP: Final = 0.9  # of a step's time is forward and backward; the rest is the optimiser's
+_OF_A_STEP: Final = 0.9  # share of forward and backward in a step's time; the rest is the optimiser
 
 
 class MeasureSpeed(Protocol):
-    """Measure of how many tokens per second are learned from."""
+    """Measurement of the tokens per second of a training."""
 
     def __call__(self, batches: Iterable[Staged], backward: Callable[[Staged, int], Tensor], *, warm: int) -> float:
         """Return tokens per second of the batches after the first `warm`."""
 
 
 def learned_tokens_per_s(batches: Iterable[Staged], backward: Callable[[Staged, int], Tensor], *, warm: int) -> float:
-    """Return the tokens per second, without padding, that steps would learn, from some batches; adds their gradients.
+    """Return the tokens per second, without padding, of training steps. Adds gradients of the measured batches.
 
     Args:
-        batches: full ones, more than `warm`; each is run until a second has passed.
-        backward: runs a batch that is the given number of rows of its step.
-        warm: first batches that are not timed, because memory is allocated and kernels are compiled.
+        batches: full batches, more than `warm`; they are run until one second has passed.
+        backward: runs a batch; the second argument is the number of rows of its step.
+        warm: number of first batches that are not timed, because memory is allocated and kernels are compiled.
     """
     tokens, started = 0, time.perf_counter()
     for number, batch in enumerate(batches):
@@ -49,23 +49,24 @@ def learned_tokens_per_s(batches: Iterable[Staged], backward: Callable[[Staged, 
 
 
 def flops_per_token(sizes: Architecture, tokens_per_row: float, *, frozen: int = 0, lower_share: float = 1.0) -> float:
-    """Return the operations of learning one token: two for each weight forward, four backward, and attention.
+    """Return the operations per trained token: two per weight forward, four backward, and attention.
 
-    The count of Kaplan et al. 2020 (https://arxiv.org/abs/2001.08361), section 2.1, with attention in both directions.
+    The count is that of Kaplan et al. 2020 (https://arxiv.org/abs/2001.08361), section 2.1, for attention in both
+    directions.
 
     Args:
-        sizes: of the encoder.
-        tokens_per_row: on average.
-        frozen: lowest layers that do not learn.
-        lower_share: share of the tokens for which those ran, 0 to 1.
+        sizes: sizes of the encoder.
+        tokens_per_row: mean number of tokens per row.
+        frozen: number of the lowest layers that do not learn.
+        lower_share: share of the tokens for which the frozen layers ran, 0 to 1.
     """
     weights = 4 * sizes.hidden**2 + 2 * sizes.hidden * sizes.intermediate
-    forward = 2.0 * weights + 4.0 * sizes.hidden * tokens_per_row  # of one layer
+    forward = 2.0 * weights + 4.0 * sizes.hidden * tokens_per_row  # per layer
     return forward * (3.0 * (sizes.layers - frozen) + lower_share * frozen)
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the peak operations per second: of a known GPU its vendor's, otherwise those of a large product."""
+    """Return the peak operations per second: the vendor's figure for a known GPU, otherwise measured."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         for known in sorted(_PEAKS, key=len, reverse=True):
