@@ -46,7 +46,7 @@ class Prediction(NamedTuple):
 
 
 class Feedback(NamedTuple):
-    """Label of a prediction from a source, at receipt. `sampling_probability` is None unless the label was requested."""
+    """Label from a source, at its receipt. `sampling_probability` is None unless the label was requested."""
 
     request_id: str
     label: Int8
