@@ -251,7 +251,7 @@ def _has_lone_cr(codes: npt.NDArray[np.uint8]) -> bool:
 
 
 def _first_irregular(codes: npt.NDArray[np.uint8], quotes: Positions, delimiter: str) -> int | None:
-    """Return the first quote that RFC 4180 does not allow where it is, or None.
+    """Return the first quote that RFC 4180 does not allow at its place, or None.
 
     Quotes side by side are a run. If all runs before it are regular, the number of quotes before a run decides whether
     it is inside a quoted cell. Outside, a run must start a cell, and a run of even length must also end the cell.
