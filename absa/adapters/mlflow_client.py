@@ -206,7 +206,7 @@ class MlflowRegistry:
                 raise
             except FileNotFoundError:
                 pass
-            except Exception as error:  # each kind of artifact storage has its own exceptions, S3 those of botocore
+            except Exception as error:  # each artifact storage has its own exceptions, such as botocore's for S3
                 reason = getattr(error, "strerror", None) or type(error).__name__
                 raise UnavailableError(
                     f"the package of version {version} cannot be downloaded from {self._server}: {reason}; "

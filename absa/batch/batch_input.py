@@ -50,7 +50,7 @@ class InputFile:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchInput:
-    """The whole input. Every file has the `columns`, spelt in this way; their order is that of the first file.
+    """The whole input. `columns` are the columns of every file, as written there, in the order of the first file.
 
     `text`, `aspect`, `segment` and `unit` are names of columns; None if the input has no such column. The column
     `aspect` may hold topics.

@@ -28,8 +28,8 @@ from absa.proxies import is_local, require_route
 class Client:
     """Client of one router; may be shared by threads. It is a context manager that closes its connections.
 
-    A request is repeated if the router refuses it for now (429, 503) or cannot be reached. The pause before a retry is
-    that of the header Retry-After, or a growing one without the header. All pauses together are at most `patience_s`.
+    A request is repeated if the router refuses it for now (429, 503) or cannot be reached. The header Retry-After gives
+    the pause before a retry; without the header, pauses grow. All pauses together are at most `patience_s`.
 
     Args:
         url: address of the router, or of the load balancer before it.

@@ -96,8 +96,8 @@ def assess(
 ) -> GateEvidence:
     """Compare two models on the test side of the candidate's snapshot.
 
-    A champion with fewer labels is compared only on rows whose label it has, in the F1 of those of its labels that are
-    evaluated. The new labels are measured separately.
+    A champion with fewer labels is compared only on rows with labels that it has. The metric is the F1 of its evaluated
+    labels. The new labels are measured separately.
 
     Args:
         candidate: scores (n, labels) in the order of the examples.

@@ -22,7 +22,7 @@ _LEVELS: Final = np.arange(999, 0, -2) / 1000.0  # scores to test, the highest f
 
 @dataclass(frozen=True, kw_only=True)
 class Promises:
-    """Least scores by promise in percent, each a list by label. A score is None if no score keeps the promise.
+    """Least scores by promise in percent, each a list by label. A score is None if the rows do not show the promise.
 
     `rows` is the number of held-out rows. `confidence` is the probability (0 to 1) that all labels keep one promise on
     rows of the same distribution.

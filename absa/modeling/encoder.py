@@ -185,7 +185,7 @@ def _sizes(encoder: Any, separator: int) -> Architecture:
 
 
 def _first_place(encoder: Any) -> int:
-    """Return the position of a row's first token: in RoBERTa and similar models, the one after that of padding."""
+    """Return the position of a row's first token: in RoBERTa and similar models, the one after padding's."""
     for name, module in encoder.named_modules():
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
             return int(module.padding_idx) + 1

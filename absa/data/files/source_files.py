@@ -61,7 +61,7 @@ def kind_of(uri: str) -> Literal["parquet", "jsonl", "csv"]:
     """Return the format of a file by the ending of its name; an unknown ending is read as CSV.
 
     Raises:
-        InvalidDataError: the file is a workbook in another format than that of Excel since 2007.
+        InvalidDataError: the file is a workbook, but not in the format of Excel since 2007.
     """
     name = uri.lower()
     if name.endswith(_OTHER_WORKBOOKS):

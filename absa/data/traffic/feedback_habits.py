@@ -123,4 +123,4 @@ class FeedbackHabits:
 LATE_AND_BIASED: Final = FeedbackHabits(
     answer_rate_right=0.05, answer_rate_wrong=0.15, delay_mean_s=86_400.0, delay_spread=2.0, audit_share=0.02
 )
-"""Feedback after minutes to weeks (median three hours, one in a hundred after two weeks), mostly on wrong answers."""
+"""Feedback after minutes to weeks (median three hours, one in a hundred after two weeks), more on wrong answers."""
