@@ -35,7 +35,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
 }
 _COUNTED: Final = frozenset({"comparisons"})  # counted by the flow, so not a key of a section
 _RETIRED: Final = {
-    ("training", name): "a recipe owns it now: remove it, or choose recipe = fast, best or distilled"
+    ("training", name): "recipes set it now: remove it, or choose recipe = fast, best or distilled"
     for name in ("max_epochs", "warm_epochs")
 }
 """Keys of earlier releases, each with what to do instead."""

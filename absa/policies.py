@@ -182,12 +182,12 @@ class ExperimentPolicy:
     step_s: Annotated[
         float, Field(ge=0, le=LONGEST_S, description="Shortest time that a step of the ramp takes, in seconds.")
     ] = 1800.0
-    shadow_s: Annotated[
-        float, Field(ge=0, le=LONGEST_S, description="Time in which a challenger scores unseen first, in seconds.")
-    ] = 1800.0
-    approval_s: Annotated[
-        float, Field(gt=0, le=LONGEST_S, description="Time that an approval is waited for, in seconds.")
-    ] = 7 * _DAY_S
+    shadow_s: Annotated[float, Field(ge=0, le=LONGEST_S, description="Duration of the shadow phase, in seconds.")] = (
+        1800.0
+    )
+    approval_s: Annotated[float, Field(gt=0, le=LONGEST_S, description="Longest wait for an approval, in seconds.")] = (
+        7 * _DAY_S
+    )
     alpha: Annotated[float, Field(gt=0, lt=1, description="Chance of a wrong decision.")] = 0.05
     comparisons: Annotated[int, Field(ge=1)] = 1
     min_exposure: Annotated[int, Field(ge=1, description="Outcomes per arm before a promotion.")] = 400
@@ -207,7 +207,9 @@ class ExperimentPolicy:
     min_saving: Annotated[
         float, Field(gt=0, lt=1, description="Saving per prediction with which a version that is not worse promotes.")
     ] = 0.2
-    effect_scale: Annotated[float, Field(gt=0, le=1, description="Difference that is found soonest.")] = 0.03
+    effect_scale: Annotated[float, Field(gt=0, le=1, description="Size of the difference that is found soonest.")] = (
+        0.03
+    )
     srm_alpha: Annotated[float, Field(gt=0, lt=1, description="p below which the split of traffic is wrong.")] = 0.001
     max_error_increase: Annotated[float, Field(ge=0, le=1, description="Guardrail: more errors.")] = 0.01
     max_p99_ratio: Annotated[float, Field(ge=1, description="Guardrail: p99 latency by the champion's.")] = 2.0
@@ -303,7 +305,9 @@ class ServingPolicy:
 
     promise: Annotated[
         float | None,
-        Field(ge=0.7, le=0.99, description="Share of right answers among those called certain; unset: none is."),
+        Field(
+            ge=0.7, le=0.99, description="Share of right answers among certain answers; unset: no answer is certain."
+        ),
     ] = None
 
 

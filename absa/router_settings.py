@@ -34,7 +34,7 @@ class FeedbackSource(BaseModel):
     def _names_no_trust(cls, value: Any) -> Any:
         if isinstance(value, dict) and "trust" in value:
             raise ValueError(
-                "a key names its source alone, so take `trust` out: "
+                "a key has only the name of its source, so remove `trust`: "
                 "EVERGREEN_TRUST and EVERGREEN_TRUST_TO_MEASURE of the flows say what a source may do"
             )
         return value

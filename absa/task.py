@@ -63,7 +63,7 @@ class TaskSpec:
         folded = [label.casefold() for label in self.labels]
         if len(set(folded)) < len(folded):
             twice = next(label for label in self.labels if folded.count(label.casefold()) > 1)
-            raise ValueError(f"labels: {twice!r} is there twice; case does not tell labels apart")
+            raise ValueError(f"labels: {twice!r} occurs twice (case is ignored); give each label a name of its own")
         if not self.evaluated:
             object.__setattr__(self, "evaluated", self.labels)
         if unknown := [label for label in self.evaluated if label not in self.labels]:

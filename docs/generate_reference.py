@@ -48,7 +48,7 @@ _OTHERS = (
     (
         "MLFLOW_TRACKING_URI",
         _LOCAL,
-        "MLflow server of flows, commands and `absa/src/evaluation.py`, which knows no local one.",
+        "MLflow server of flows, commands and `absa/src/evaluation.py`, which has no local default.",
     ),
     ("MLFLOW_TRACKING_TOKEN", "unset", "Bearer token for that server."),
     ("MLFLOW_BACKEND_STORE_URI", "SQLite in `HOME/mlflow`", "Database of the local MLflow."),

@@ -198,7 +198,7 @@ def work(settings: Settings) -> None:
     )
     if find_spec(_PACKAGE_OF[settings.work_pool_type].replace("-", "_")) is None:
         say(
-            f"The deployments are in work pool {settings.work_pool}. Start its worker where "
+            f"The deployments are in work pool {settings.work_pool}. Start its worker on a machine where "
             f"{_PACKAGE_OF[settings.work_pool_type]} is installed: prefect worker start --pool {settings.work_pool}"
         )
         return
@@ -226,7 +226,7 @@ def _looked(name: str, look: Callable[[], list[str]]) -> list[str]:
     try:
         return look()
     except (EvergreenError, OSError) as error:
-        return [f"{name} could not be looked at: {error}"]
+        return [f"{name} could not be checked: {error}"]
     except Exception as error:  # the worker's thread goes on and tries again in a minute
         frames = "".join(traceback.format_tb(error.__traceback__)).splitlines()  # no message: it could quote a text
         return [f"{name} could not be looked at: {type(error).__name__}", *frames]

@@ -134,8 +134,8 @@ def _still_to_come(sample: Sample, habits: AnswerHabits) -> str:
     if share is None or habits.horizon_s is None or share >= _ALL_BUT:
         return ""
     return (
-        f"; {share:.0%} of the labels expected within {habits.horizon_s / 3600.0:.1f} hours have come, and each "
-        "stands for the late ones like it"
+        f"; {share:.0%} of the labels expected within {habits.horizon_s / 3600.0:.1f} hours have arrived; each "
+        "counts for the similar labels that are still missing"
     )
 
 

@@ -357,7 +357,7 @@ def _action(evidence: StalenessEvidence, policy: StalenessPolicy, stale: list[Re
         (
             since is not None and since < policy.cooldown_s,
             "skipped",
-            f"The last retraining began {since or 0.0:.0f} s ago, the cooldown is {policy.cooldown_s:.0f} s.",
+            f"The last retraining started {since or 0.0:.0f} s ago; the cooldown is {policy.cooldown_s:.0f} s.",
         ),
         (
             avoided < policy.answers_worth_a_training,

@@ -24,7 +24,7 @@ _BY_VERSION: Final = (
 _BY_PART: Final = (
     ("evergreen_part_f1", "Measured F1 of a class or segment", "f1"),
     ("evergreen_part_f1_estimated", "F1 of a class or segment estimated without labels", "estimated_f1"),
-    ("evergreen_part_estimate_trusted", "1 where labels agree with the estimate", "trusted"),
+    ("evergreen_part_estimate_trusted", "1 if labels agree with the estimate", "trusted"),
 )
 _BY_REASON: Final = (
     ("evergreen_reason_statistic", "Measured statistic of a reason of the verdict", "statistic"),

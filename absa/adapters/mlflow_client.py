@@ -127,7 +127,7 @@ class MlflowRegistry:
         The same error is raised if the server's files do not exist yet, because a reader creates no files.
         """
         if self._files is not None and self._files.is_missing:
-            raise UnavailableError(f"{self._server} holds nothing yet: `evergreen train` registers the first version")
+            raise UnavailableError(f"{self._server} has no version yet: `evergreen train` registers the first version")
         parts = urlsplit(self.tracking_uri)
         if not is_local(self.tracking_uri) or parts.hostname is None or parts.port is None:
             return

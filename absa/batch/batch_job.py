@@ -208,7 +208,9 @@ def _keep_apart(job: BatchJob) -> None:
     if not given.startswith("s3://") and not output.startswith("s3://"):
         given, output = str(Path(given).resolve()), str(Path(output.removeprefix("file://")).resolve())
     if f"{output}/".startswith(f"{given}/"):
-        raise InvalidDataError(f"the output {job.output_uri} lies inside the input {job.input_uri}; choose another one")
+        raise InvalidDataError(
+            f"the output {job.output_uri} is inside the input {job.input_uri}; choose another output"
+        )
 
 
 def _identity(job: BatchJob, source: BatchInput, package: ModelPackage) -> dict[str, Any]:
@@ -301,7 +303,7 @@ def _check_bad_share(manifest: dict[str, Any], job: BatchJob) -> None:
         reasons = ", ".join(f"{count} {reason}" for reason, count in manifest["quarantined"].items())
         raise InvalidDataError(
             f"{bad} of {total} rows of {job.input_uri} cannot be scored ({reasons}), at most {job.max_bad_share:.0%} "
-            f"may be bad; the first is {manifest['first_bad']}; they lie in {job.output_uri}/quarantine"
+            f"may be bad; the first is {manifest['first_bad']}; they are in {job.output_uri}/quarantine"
         )
 
 

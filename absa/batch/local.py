@@ -58,7 +58,8 @@ class LocalProcesses:
                 continue
             return
         raise TransientError(
-            f"workers of the batch were killed {_MAX_RESTARTS + 1} times; what is done stays, run it again"
+            f"workers of the batch were killed {_MAX_RESTARTS + 1} times; finished partitions are kept, so run "
+            "the command again"
         )
 
 

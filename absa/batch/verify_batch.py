@@ -119,14 +119,14 @@ def _check(
     task = TaskSpec.from_json(manifest.get("task"))
     wrong, lines = _check_lines(partition, source, scored, aside, names, task)
     if sorted(numbers + aside_numbers) != rows.row_ids.to_pylist():
-        return [*wrong, "its rows are not those of the input, each once"], lines
+        return [*wrong, "it does not have each row of the input exactly once"], lines
     if numbers != sorted(numbers):
         wrong.append("its rows are not in the input's order")
     first = rows.row_ids[0].as_py()
     given = rows.table.take(pa.array([each - first for each in numbers], pa.int64()))
     for name, kept in zip(given.column_names, names, strict=True):
         if scored.column(kept).to_pylist() != given.column(name).to_pylist():
-            wrong.append(f"column {name} is not the input's")
+            wrong.append(f"column {name} differs from the input's")
     scores = np.array(scored.column("scores").to_pylist(), dtype=np.float32).reshape(-1, task.n_labels)
     if (scores.argmax(axis=1) != np.array(scored.column("label").to_pylist(), dtype=np.int64)).any():
         wrong.append("a label is not the one with the highest score")

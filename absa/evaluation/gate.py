@@ -340,7 +340,7 @@ def _check_new_labels(evidence: GateEvidence) -> list[Check]:
         Check(
             name=f"new label {each.name}",
             status="info",
-            sentence=f"The champion does not know the label {each.name}, so its {each.rows:,} test rows are not "
+            sentence=f"The champion lacks the label {each.name}, so its {each.rows:,} test rows are not "
             f"compared; the candidate's F1 of it is {each.f1:.3f}.",
         )
         for each in evidence.new_labels

@@ -142,7 +142,7 @@ class PairTokenizer:
         try:
             tokenizer, overlong = Tokenizer.from_str(content), Tokenizer.from_str(content)
         except Exception as error:  # the library raises bare Exception
-            raise IntegrityError(f"{path} is no tokenizer: {error}") from error
+            raise IntegrityError(f"{path} is not a tokenizer: {error}") from error
         for each in (tokenizer, overlong):
             each.no_padding()
         tokenizer.no_truncation()

@@ -41,11 +41,14 @@ def project_head(registry: Aliases, head: LedgerRecord) -> list[str]:
             continue
         if anchor is not None and anchor[0] == head.number:
             by_hand.append(
-                f"alias {alias} was {found or 'nothing'} in MLflow, by the ledger it is {wanted or 'nothing'}: put back"
+                f"alias {alias} was {found or 'nothing'} in MLflow; it is {wanted or 'nothing'} again, as in the ledger"
             )
         registry.set_alias(alias, wanted)
     if anchor is not None and _rewritten(head, anchor):
-        return [*by_hand, f"ledger record {anchor[0]} is not what it was: see `evergreen ledger verify`"]
+        return [
+            *by_hand,
+            f"ledger record {anchor[0]} differs from the record that MLflow was set by: run `evergreen ledger verify`",
+        ]
     if anchor != (head.number, head.hash):
         registry.set_anchor(head.number, head.hash)
     return by_hand

@@ -89,7 +89,7 @@ def load_base(
 
 def _check_positions(model: Classifier, max_tokens: int) -> None:
     if model.architecture.positions < max_tokens:
-        raise ValueError(f"it takes rows of {model.architecture.positions} tokens, and max_tokens is {max_tokens}")
+        raise ValueError(f"max_tokens must be at most {model.architecture.positions} for this model, got {max_tokens}")
 
 
 def keep_layers(model: PairClassifier, layers: int) -> PairClassifier:

@@ -148,7 +148,9 @@ def quiet_transformers() -> Any:
     try:
         import transformers
     except ImportError as error:
-        raise ValueError("it is no BERT, and the package transformers is not installed") from error
+        raise ValueError(
+            "the model is not a BERT, so the package transformers is needed, which is not installed"
+        ) from error
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     return transformers

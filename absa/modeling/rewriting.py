@@ -100,7 +100,7 @@ def _check_direction(model: TransformersClassifier) -> None:
         first, second = (model.encoder(inputs_embeds=model.word_table(each))[0][0, 0] for each in (words, other))
     if torch.equal(first, second):
         kind = model.encoder.config.model_type
-        raise ValueError(f"expected an encoder, got a {kind}, whose tokens do not see those behind them")
+        raise ValueError(f"expected an encoder, got a {kind}, whose tokens do not attend to later tokens")
 
 
 def plain_tokenizer(tokenizer: Any) -> tuple[str, int]:
@@ -124,7 +124,7 @@ def plain_tokenizer(tokenizer: Any) -> tuple[str, int]:
     plain.no_truncation()
     alone, pair = plain.encode("a"), plain.encode("a", "b")
     if alone.sequence_ids[-1] is not None:
-        raise ValueError("its tokenizer puts no token behind a text")
+        raise ValueError("expected a tokenizer that adds a token after a text")
     plain.post_processor = TemplateProcessing(
         single=_pieces(alone),
         pair=_pieces(pair),

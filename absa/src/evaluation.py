@@ -114,7 +114,7 @@ def model_folder(model: str) -> Path:
         folder = Path(model)
         if not folder.is_dir():
             raise NotFoundError(
-                f"there is no model at {folder}; absa/models/README.md says how to put one there, or name another "
+                f"there is no model at {folder}; absa/models/README.md describes how to add one, or name another "
                 "by --model"
             )
         return folder
@@ -200,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="evaluation.py",
         description="Label a CSV, TSV, JSONL or Parquet file of texts and aspects with a trained model (0 negative, "
         "1 neutral, 2 positive), "
-        "and print the metrics of the positive and negative classes where the file has labels.",
+        "and print the metrics of the positive and negative classes if the file has labels.",
         epilog="example: python absa/src/evaluation.py my_rows.csv --model models:/absa@champion",
     )
     parser.add_argument(

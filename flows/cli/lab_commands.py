@@ -186,8 +186,8 @@ def _verdict_lines(
     scorer: PairScorer | None = None
     if logged and version not in (known := _digests(services)):
         raise NotFoundError(
-            f"--version: the ledger knows no version {version}, so the log has no answer of it; "
-            f"it knows {', '.join(sorted(known)) or 'none'}"
+            f"--version: version {version} is not in the ledger, so the log has no answers of it; "
+            f"expected one of: {', '.join(sorted(known)) or 'none'}"
         )
     if not logged:
         from absa.inference.engine import Engine

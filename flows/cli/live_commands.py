@@ -147,7 +147,7 @@ def simulate(
             ),
             *([f"failed: {failed}"] if failed else []),
         ),
-        meaning="The log holds these requests and their feedback, as those of real customers"
+        meaning="The log holds these requests and their feedback, like real traffic"
         if report.answered
         else "No request was answered",
         following="evergreen monitor judges the traffic" if report.answered else "evergreen status shows what runs",

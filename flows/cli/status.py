@@ -301,7 +301,7 @@ def following_step(facts: StatusFacts) -> tuple[str, str]:
         (
             facts["training"] is not None,
             "A training runs; the champion stays until it ends",
-            "wait; Ctrl-C stops it where it was started",
+            "wait, or stop the training with Ctrl-C in its terminal",
         ),
         (
             failed and facts["promotion"] is None and facts["challenger"] is None,
@@ -316,7 +316,7 @@ def following_step(facts: StatusFacts) -> tuple[str, str]:
         (
             facts["promotion"] is not None,
             f"Version {version} answers; an experiment decides about its challenger",
-            "wait; `evergreen rollback` ends it",
+            "wait, or end the experiment with `evergreen rollback`",
         ),
         (
             facts["challenger"] is not None,

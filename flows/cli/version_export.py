@@ -52,7 +52,9 @@ def export_for_transformers(services: Services, version: str | None, into: Path)
         raise PermanentError(f"{into} exists and has no export: name another folder with --into")
     weights = kept_weights(services, chosen, package)
     if weights is None:
-        raise NotFoundError(f"the fp32 weights of version {chosen} are not in the lake; expected those of its training")
+        raise NotFoundError(
+            f"the fp32 weights of version {chosen} are not in the lake: export a version whose weights were kept"
+        )
     model, _ = load_base(weights, task=package.config.task, dropout=0.0)
     tokenizer = package.tokenizer_path.read_text(encoding="utf-8")
     _replace(

@@ -47,7 +47,9 @@ def promote_now(services: Services, version: str | None, *, reason: str) -> Ledg
     if chosen is None:
         raise PermanentError("there is no challenger: name a version")
     if chosen not in head.versions:
-        raise PermanentError(f"the ledger knows no version {chosen}; it knows {', '.join(head.versions) or 'none'}")
+        raise PermanentError(
+            f"version {chosen} is not in the ledger; expected one of: {', '.join(head.versions) or 'none'}"
+        )
     refuse_rejected(services, chosen)
     serves = must_serve(services, chosen, head.versions[chosen])
     state = head.state if head.state.challenger == chosen else challenged(withdrawn(head.state), chosen)
@@ -96,7 +98,7 @@ def ended_by(records: Sequence[LedgerRecord]) -> list[str]:
         named = f"experiment {before.plan.experiment}" if before.plan.experiment else "the experiment"
         return [f"ended: {named} {how}, {shares}"]
     if before.challenger is not None and before.challenger != after.champion:
-        return [f"ended: version {before.challenger} is not the challenger any more"]
+        return [f"ended: version {before.challenger} is no longer the challenger"]
     return []
 
 

@@ -129,7 +129,7 @@ def look(trial: Trial) -> LedgerRecord | None:
     if state.champion in versions:
         return head
     if not {state.challenger, *_live(state)} & set(versions):
-        raise PermanentError(f"version {versions[0]} is not the challenger any more: the ledger says {head.reason}")
+        raise PermanentError(f"version {versions[0]} is no longer the challenger; reason in the ledger: {head.reason}")
     now = services.clock()
     step, share = next_step(head, now, services.settings.experiment)
     if step == "shadow" or run is None:

@@ -60,7 +60,7 @@ def _misnamed(head: LedgerRecord, versions: Sequence[str]) -> str | None:
         return f"version {twice[0]} is named twice: name each version once"
     if unknown := [version for version in versions if version not in head.versions]:
         known = ", ".join(sorted(head.versions, key=_order))
-        return f"the ledger knows no version {unknown[0]}; it knows {known}"
+        return f"version {unknown[0]} is not in the ledger; expected one of: {known}"
     return None
 
 

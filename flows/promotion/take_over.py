@@ -71,7 +71,7 @@ def take_over(services: Services, now: datetime) -> list[str]:
         started = deployments.start(PROMOTION, parameters, key=_follower_key(run_id))
         if _has_ended(deployments, started, unknown=False):  # the follower ended, the experiment did not
             started = deployments.start(PROMOTION, parameters, key=own_key)
-    return [f"experiment {run.name} was not looked at for {silent_s:.0f} s: run {started} continues it"]
+    return [f"experiment {run.name} had no look for {silent_s:.0f} s; run {started} continues the experiment"]
 
 
 def follow(deployments: Deployments, run_id: str, parameters: Mapping[str, Any]) -> None:

@@ -133,7 +133,7 @@ def savings(
             note=f"a training a day at US$ {per_training:.3f}",
         ),
         Saving(
-            what="retrain only where it pays",
+            what="retrain only if it pays",
             usd=(DAILY - quantities.trainings) * per_training,
             note=f"{quantities.trainings:g} trainings a month instead of {DAILY:g}, the GPU scaling to zero",
         ),

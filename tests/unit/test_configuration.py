@@ -63,7 +63,7 @@ def test_sections_reach_flows_and_router(home: Path) -> None:
         ("[experiment]\nramp = 0.5", "ramp in section [experiment] of FILE cannot be used: expected a valid tuple"),
         ("[training]\nhidden = 100", "hidden in section [training] of FILE cannot be used: expected a multiple of 32"),
         ("[training]\nhidden = 512", "hidden in [training] of FILE: expected up to 384, the width of minilm-l6"),
-        ("[training]\nmax_epochs = 9", "[training] of FILE has the unknown key 'max_epochs': a recipe owns it now"),
+        ("[training]\nmax_epochs = 9", "[training] of FILE has the unknown key 'max_epochs': recipes set it now"),
         ("[training]\nrecipe = 'slow'", "recipe in section [training] of FILE cannot be used: expected 'fast', 'best'"),
         ("[training]\nlayers = 50", "layers in [training] of FILE: expected 1 to 6, the layers of minilm-l6, got 50"),
         ("[training]\nlayers = 2\nwarm_layers = 3", "[training] of FILE: warm_layers: expected 0 to 2"),

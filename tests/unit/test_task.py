@@ -13,7 +13,7 @@ TICKETS = TaskSpec(name="tickets", input="text", labels=("billing", "Bug report"
         ({"name": "My Task"}, "name: expected lower-case"),
         ({"input": "pair"}, "input: expected one of text, text"),
         ({"labels": ("only",)}, "labels: expected 2 to 127, got 1"),
-        ({"labels": ("bug", "Bug")}, "'bug' is there twice"),
+        ({"labels": ("bug", "Bug")}, "'bug' occurs twice"),
         ({"labels": ("bug", " ")}, "printable characters"),
         ({"labels": ("bug", "a\nb")}, "printable characters"),
         ({"evaluated": ("refund",)}, "got 'refund'"),

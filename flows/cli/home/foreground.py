@@ -46,7 +46,7 @@ def undone_on_interrupt(parts: StartedParts, names: Sequence[str] = STOP_ORDER) 
         yield
     except KeyboardInterrupt:
         stopped = [name for name in names if name not in before and parts.stop(name)]
-        say(f"stopped again: {', '.join(stopped) or 'nothing was started yet'}", err=True)
+        say(f"stopped: {', '.join(stopped) or 'nothing'}", err=True)
         raise
 
 

@@ -228,7 +228,7 @@ class SnapshotFacts(TypedDict):
     newest: Annotated[bool, "True for the snapshot that trainings learn from."]
     taken_at: Annotated[str, "Time of its last ingest."]
     rows: Annotated[Mapping[str, int], "Number of rows by split."]
-    added: Annotated[int, "Number of rows minus that of its parent."]
+    added: Annotated[int, "Number of rows, minus the number of rows of its parent."]
     quarantined: Annotated[int, "Number of refused rows."]
     files: Annotated[list[str], "Files of the ingest."]
     parent: Annotated[str | None, "Digest of the snapshot before."]

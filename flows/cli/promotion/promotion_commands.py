@@ -144,7 +144,7 @@ def _run_here(services: Services, request: PromotionRequest, run: RunTrial) -> C
             facts=_facts(versions, head),
             lines=("this command stopped; the experiment stays active and takes no further step",),
             meaning=f"Version {head.state.champion} stays champion; no guardrail ends the experiment meanwhile",
-            following="evergreen promote or, in the background, evergreen up continues it; evergreen rollback ends it",
+            following="evergreen promote, or evergreen up in the background, to continue; evergreen rollback to end it",
             code=130,
         )
     finally:

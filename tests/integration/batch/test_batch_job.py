@@ -266,7 +266,7 @@ def test_an_output_inside_its_input_is_refused(package: Path, tmp_path: Path) ->
     folder = tmp_path / "in"
     folder.mkdir()
     write_csv(folder / "a.csv", rows(5))
-    with pytest.raises(InvalidDataError, match="lies inside the input"):
+    with pytest.raises(InvalidDataError, match="is inside the input"):
         run_batch(job(folder, folder / "out", package), engines=HERE)
 
 

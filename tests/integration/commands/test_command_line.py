@@ -112,7 +112,7 @@ def test_promotion_of_an_unknown_version_is_refused(home: Path, capsys: pytest.C
     """Before Prefect is asked, so that nothing waits in its queue."""
     champion(home, "1")
     assert evergreen("promote", "99") == 1
-    assert "the ledger knows no version 99; it knows 1, 2" in capsys.readouterr().err
+    assert "version 99 is not in the ledger; expected one of: 1, 2" in capsys.readouterr().err
 
 
 def test_rollback_says_what_it_changed(

@@ -20,6 +20,6 @@ def test_files_are_where_the_server_keeps_them(tmp_path: Path) -> None:
 
 def test_reader_of_missing_database_makes_none(tmp_path: Path) -> None:
     registry = MlflowRegistry(MlflowFiles.of_home(tmp_path / "mlflow", {}), environment={})
-    with pytest.raises(UnavailableError, match="holds nothing yet"):
+    with pytest.raises(UnavailableError, match="has no version yet"):
         registry.aliases()
     assert list(tmp_path.iterdir()) == []

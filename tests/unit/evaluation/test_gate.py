@@ -182,7 +182,7 @@ def test_new_label_is_reported_beside_the_comparison() -> None:
     assert "(macro F1 of billing, bug and praise over all rows) on 300 recent rows" in decision.reasons[0]
     (new,) = (check for check in decision.checks if check.name.startswith("new label"))
     assert (new.name, new.status) == ("new label login", "info")
-    assert "does not know the label login, so its 200 test rows are not compared" in new.sentence
+    assert "lacks the label login, so its 200 test rows are not compared" in new.sentence
 
 
 @pytest.mark.parametrize(("failures", "verdict"), [(0, "PROMOTE"), (2, "PROMOTE"), (3, "HOLD")])

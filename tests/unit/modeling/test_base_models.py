@@ -271,7 +271,7 @@ def test_model_that_reads_left_to_right_is_refused(tmp_path: Path, monkeypatch: 
     BertTokenizer(vocab={word: index for index, word in enumerate((*WORDS, "a", "b"))}).save_pretrained(
         tmp_path / "other"
     )
-    with pytest.raises(PermanentError, match="whose tokens do not see those behind them"):
+    with pytest.raises(PermanentError, match="whose tokens do not attend to later tokens"):
         find_base(str(tmp_path / "other"))
 
 

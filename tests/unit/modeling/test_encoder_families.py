@@ -119,6 +119,6 @@ def test_narrow_student_of_any_encoder_is_a_bert(family: Family, tmp_path: Path)
 
 def test_rows_longer_than_positions_are_refused(family: Family) -> None:
     model, _ = load_base(family.base, max_tokens=160 - 2 * (family.name in ("roberta", "xlm-roberta", "mpnet")))
-    problem = f"it takes rows of {model.architecture.positions} tokens, and max_tokens is 161"
+    problem = f"max_tokens must be at most {model.architecture.positions} for this model, got 161"
     with pytest.raises(PermanentError, match=problem):
         load_base(family.base, max_tokens=161)

@@ -162,7 +162,11 @@ def test_empty_home_names_first_command(services: Services) -> None:
         ({"verdicts": [{"verdict": "FRESH"}, {"verdict": "STALE"}]}, "no longer fits its traffic", "evergreen retrain"),
         ({"ledger": {"problems": ["x"]}}, "differ from it", "evergreen ledger verify"),
         ({"training": {"line": "x"}}, "A training runs", "wait"),
-        ({"promotion": {"step": "shadow"}}, "an experiment decides", "wait; `evergreen rollback` ends it"),
+        (
+            {"promotion": {"step": "shadow"}},
+            "an experiment decides",
+            "wait, or end the experiment with `evergreen rollback`",
+        ),
     ],
 )
 def test_state_names_next_step(services: Services, change: dict[str, object], meaning: str, following: str) -> None:

@@ -179,10 +179,10 @@ def test_a_failed_look_stops_no_other(tmp_path: Path, monkeypatch: pytest.Monkey
     services, _ = served(tmp_path)
     said = deployments.look_around(services, Dead(), Dead(), Dead())  # type: ignore[arg-type]
     assert said == [
-        "dead runs could not be looked at: Prefect is unavailable",
+        "dead runs could not be checked: Prefect is unavailable",
         "an experiment goes on",
-        "the monitor could not be looked at: Prefect is unavailable",
-        "the webhook could not be looked at: Prefect is unavailable",
+        "the monitor could not be checked: Prefect is unavailable",
+        "the webhook could not be checked: Prefect is unavailable",
     ]
 
 
@@ -193,8 +193,8 @@ def test_unexpected_error_of_look_is_logged(tmp_path: Path) -> None:
 
     services, _ = served(tmp_path)
     said = deployments.look_around(services, Broken(), Broken(), Broken())  # type: ignore[arg-type]
-    assert [line for line in said if "could not be looked at" in line] == [
-        f"{name} could not be looked at: KeyError" for name in ("dead runs", "the monitor", "the webhook")
+    assert [line for line in said if "could not be checked" in line] == [
+        f"{name} could not be checked: KeyError" for name in ("dead runs", "the monitor", "the webhook")
     ]
     assert sum('raise KeyError("row")' in line for line in said) == 3
 

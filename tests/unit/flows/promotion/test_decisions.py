@@ -69,7 +69,7 @@ def test_rollback_in_shadow_of_a_first_version(services: Services) -> None:
 
 def test_rollback_names_a_challenger_that_it_drops(services: Services) -> None:
     tell(services, crowned("1"), crowned("2"), NAMED)
-    assert rolled_back(services)[0] == "ended: version 3 is not the challenger any more"
+    assert rolled_back(services)[0] == "ended: version 3 is no longer the challenger"
 
 
 def test_promotion_at_once_names_what_it_ends(services: Services) -> None:

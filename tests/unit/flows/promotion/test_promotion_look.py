@@ -291,7 +291,7 @@ def test_request_that_waited_is_refused_as_outdated(services: Services, clock: C
 
 def test_challenger_replaced_meanwhile_ends_the_run(services: Services) -> None:
     tell(services, FIRST, NAMED, FIRST)
-    with pytest.raises(PermanentError, match="not the challenger any more: the ledger says before"):
+    with pytest.raises(PermanentError, match="no longer the challenger; reason in the ledger: before"):
         look(trial(services))
 
 

@@ -92,7 +92,7 @@ def test_ended_follower_leaves_one_more_try(services: Services) -> None:
     take_over(services, utc_now() + LATER)
     prefect.crash("run-2", "refused")
     for _ in range(3):
-        assert "run run-3 continues it" in take_over(services, utc_now() + LATER)[0]
+        assert "run run-3 continues the experiment" in take_over(services, utc_now() + LATER)[0]
     assert sorted(prefect.runs.values()) == ["run-2", "run-3"]
 
 

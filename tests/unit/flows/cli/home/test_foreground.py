@@ -39,7 +39,7 @@ def test_ctrl_c_stops_what_the_start_started(capsys: pytest.CaptureFixture[str])
         raise KeyboardInterrupt
     assert parts.alive == {"router"}
     assert parts.stopped == [name for name in STOP_ORDER if name != "router"]
-    assert capsys.readouterr().err == "stopped again: prefect, mlflow\n"
+    assert capsys.readouterr().err == "stopped: prefect, mlflow\n"
 
 
 def test_start_that_ends_well_stops_nothing() -> None:

@@ -73,7 +73,7 @@ def test_stopped_promotion_names_ways_on(services: Services) -> None:
 
     result = start_promotion(services, [], again=False, prefect_serves=lambda: False, run=run)
     assert (result.code, result.facts["champion"]) == (130, "1")
-    assert result.following.startswith("evergreen promote or, in the background, evergreen up continues it")
+    assert result.following.startswith("evergreen promote, or evergreen up in the background, to continue")
 
 
 def test_promotion_with_prefect_is_a_run_there(services: Services) -> None:
