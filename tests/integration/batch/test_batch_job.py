@@ -179,7 +179,7 @@ def test_verification_finds_what_was_changed(package: Path, tmp_path: Path) -> N
     part = tmp_path / "out" / "part-000001.parquet"
     table = pq.read_table(part)
     pq.write_table(table.slice(1), part)
-    assert any("each once" in sentence for sentence in verify_batch(str(tmp_path / "out")))
+    assert any("exactly once" in sentence for sentence in verify_batch(str(tmp_path / "out")))
     flipped = pa.array([(label + 1) % 3 for label in table.column("label").to_pylist()], pa.int8())
     pq.write_table(table.set_column(table.column_names.index("label"), "label", flipped), part)
     assert any("highest score" in sentence for sentence in verify_batch(str(tmp_path / "out")))

@@ -49,7 +49,7 @@ def test_operator_promotes_an_accepted_version(tmp_path: Path) -> None:
     record = promote_now(services, "2", reason="I say so")
     assert (record.action, record.state.champion, record.reason) == ("promote", "2", "I say so")
     assert services.head().number == record.number
-    with pytest.raises(PermanentError, match="knows no version 3"):
+    with pytest.raises(PermanentError, match="version 3 is not in the ledger"):
         promote_now(services, "3", reason="I say so")
 
 

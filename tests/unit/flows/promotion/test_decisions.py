@@ -88,7 +88,7 @@ def test_request_carries_the_ledger_revision(services: Services) -> None:
 @pytest.mark.parametrize(
     ("versions", "sentence"),
     [
-        (["99"], "knows no version 99"),
+        (["99"], "version 99 is not in the ledger"),
         (["2"], "is the champion already"),
         (["1"], "was champion until version 2 replaced it"),
         (["4"], "version 4 was rejected by the gate"),
