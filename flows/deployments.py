@@ -229,7 +229,7 @@ def _looked(name: str, look: Callable[[], list[str]]) -> list[str]:
         return [f"{name} could not be checked: {error}"]
     except Exception as error:  # the worker's thread goes on and tries again in a minute
         frames = "".join(traceback.format_tb(error.__traceback__)).splitlines()  # no message: it could quote a text
-        return [f"{name} could not be looked at: {type(error).__name__}", *frames]
+        return [f"{name} could not be checked: {type(error).__name__}", *frames]
 
 
 def keep_watch(services: Services, dead: DeadRuns, silence: SilenceWatch, announcer: Announcer) -> None:

@@ -123,7 +123,7 @@ def test_unaudited_figure_spans_the_stated_ratio() -> None:
     assert figure.now.f1 < true_f1(full) - 0.1
     assert figure.low < true_f1(full) < figure.high
     assert "1 to 4.0 times" in figure.how
-    assert "have come" in figure.how
+    assert "have arrived" in figure.how
 
 
 def test_unhappy_customers_alone_make_no_loss() -> None:
