@@ -53,7 +53,7 @@ fix: $(VENV)/.installed-dev  ## Edit the code: ruff's fixes and format; lower li
 # another: pytest would keep the outer one alone, and its order. A worker takes the next file while it has two tests
 # left: the demo, which has several tests, leaves the two power cuts to the worker that is free first.
 LONG = tests/model tests/integration tests/property
-SYSTEMS = $(addprefix tests/e2e/test_,loop.py loop_of_plain_text.py ladder.py live_promotion.py) \
+SYSTEMS = $(addprefix tests/e2e/test_,loop.py ladder.py live_promotion.py) \
 	tests/prove/test_system_chaos.py \
 	$(addprefix tests/e2e/test_,loop_in_the_cloud.py power_cut_in_training.py power_cut.py)
 TIMED = tests/integration/router/test_serving.py tests/chaos/test_serving_chaos.py tests/prove/test_http_abuse.py \
@@ -137,7 +137,7 @@ docs: $(VENV)/.installed-dev  ## Build the documents as a site into site/, stric
 release-check: check docs  ## Check that the commit may be tagged: changelog, version, clean tree, missed targets named
 	@$(BIN)/python docs/release_check.py
 
-DEMOS = $(addprefix tests/prove/test_,system_chaos.py loop_of_topics.py)
+DEMOS = $(addprefix tests/prove/test_,system_chaos.py loop_of_plain_text.py loop_of_topics.py)
 prove: $(VENV)/.installed-dev  ## Hard tests at full scale: 20 kills in whole demos, a soak of 20 minutes, scans, new examples (1.5 hours)
 	@EVERGREEN_PROVE_KILLS=20 $(BESIDE) 3 --dist load --maxschedchunk 1 $(DEMOS)
 	@EVERGREEN_PROVE_SOAK_S=1200 EVERGREEN_CHAOS=full $(BIN)/python -m pytest $(addprefix --ignore ,$(DEMOS)) tests/prove tests/chaos
