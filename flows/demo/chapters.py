@@ -33,7 +33,7 @@ from flows.demo.monitor_runs import (
     run_monitor,
 )
 from flows.demo.own_command import own_command
-from flows.demo.pace import BUSY, DemoOptions, Pace
+from flows.demo.pace import SLOW, DemoOptions, Pace
 from flows.demo.story import Story
 from flows.platform.doctor import examine
 from flows.platform.processes import bring_up, parts
@@ -150,7 +150,7 @@ class Demo:
             self.story.line(
                 "Evergreen keeps a deployed text classifier fresh. This is the whole loop, on real servers."
             )
-        if self.slowdown > BUSY:
+        if self.slowdown > SLOW:
             self.story.line(
                 f"This machine is slow or busy: a training takes about {self.slowdown:.1f} times as long as this demo "
                 "expects, so trainings get larger budgets."

@@ -17,7 +17,7 @@ from absa.ledger.store import Ledger
 from absa.records.files import write_whole
 from absa.task import ABSA, TaskSpec
 from flows.demo.chapters import ChapterError, Demo
-from flows.demo.machine_load import slowdown
+from flows.demo.machine_speed import slowdown
 from flows.demo.own_command import own_command
 from flows.demo.pace import PACES, DemoOptions, Pace
 from flows.demo.story import Story

@@ -7,7 +7,7 @@ from typing import Final
 from absa.profiles import differences
 from absa.task import ABSA
 
-BUSY: Final = 1.3  # slowdown above which trainings get larger budgets
+SLOW: Final = 1.3  # slowdown above which trainings get larger budgets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Pace:
 
         Windows and experiments keep their length, because the rate of the traffic stays the same.
         """
-        if slowdown <= BUSY:
+        if slowdown <= SLOW:
             return self
         budget_s, first_budget_s = round(self.budget_s * slowdown), round(self.first_budget_s * slowdown)
         return replace(self, budget_s=budget_s, first_budget_s=first_budget_s)

@@ -33,7 +33,7 @@ PLACES = {
         r"(typer|click)\.(echo|secho)|print|(.*\.)?_?console\.print|(sys|self)\._?(out|stdout|stderr)\.write",
         {
             "flows/platform/terminal.py": "the sink",
-            "flows/demo/machine_load.py": "a number for the process that started it",
+            "flows/demo/machine_speed.py": "a number for the process that started it",
             "flows/cli/live_commands.py": "the progress of simulated traffic: numbers alone",
             "absa/src/evaluation.py": "runs alone; counts and errors, no text",
             "absa/src/submission.py": "runs alone; passes lines through the sink",

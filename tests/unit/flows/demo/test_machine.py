@@ -6,8 +6,16 @@ from pathlib import Path
 import pytest
 
 from absa.errors import PermanentError
-from flows.demo.machine_load import slowdown
+from flows.demo.machine_speed import slowdown
 from flows.demo.pace import PACES
+
+
+def script(folder: Path, command: str) -> str:
+    """Write an executable that runs a shell command in place of Python."""
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\n{command}\n")
+    path.chmod(0o755)
+    return str(path)
 
 
 def test_slowdown_is_at_least_one() -> None:
@@ -18,18 +26,12 @@ def test_slowdown_is_at_least_one() -> None:
 def test_slowdown_follows_the_measured_speed(
     speed: int, times: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measures = tmp_path / "python"
-    measures.write_text(f"#!/bin/sh\necho {speed}\n")
-    measures.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(measures))
+    monkeypatch.setattr(sys, "executable", script(tmp_path, f"echo {speed}"))
     assert slowdown() == times
 
 
 def test_failed_measurement_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fails = tmp_path / "python"
-    fails.write_text("#!/bin/sh\necho 'no module torch' >&2\nexit 1\n")
-    fails.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(fails))
+    monkeypatch.setattr(sys, "executable", script(tmp_path, "echo 'no module torch' >&2; exit 1"))
     with pytest.raises(PermanentError, match="cannot be measured: no module torch"):
         slowdown()
 

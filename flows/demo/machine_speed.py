@@ -1,4 +1,4 @@
-"""Speed of this machine at training, with its load: `python -m flows.demo.machine_load` prints it in tokens per second.
+"""Speed of this machine at training, with its load: `python -m flows.demo.machine_speed` prints tokens per second.
 
 A process of its own measures it, so that torch and its threads do not stay in the process of the demo.
 """
@@ -25,8 +25,8 @@ def slowdown() -> float:
     Raises:
         PermanentError: the measurement failed.
     """
-    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}  # as in a training
-    command = [sys.executable, "-m", "flows.demo.machine_load"]
+    environment = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ  # as in a training
+    command = [sys.executable, "-m", "flows.demo.machine_speed"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if ended.returncode:
         raise PermanentError(f"the speed of this machine cannot be measured: {ended.stderr.strip()[-300:]}")
