@@ -51,7 +51,8 @@ def plan_lines(
     least_s = policy.shadow_s + policy.step_s * max(0, len(shares) - 1)
     yield (
         f"  takes {duration(least_s)} to the last step, at most {duration(policy.longest_s(shadow=True))}; a decision "
-        f"needs {policy.min_exposure} labelled outcomes per arm; a guardrail or `evergreen rollback` ends it"
+        f"needs {policy.min_exposure} labelled outcomes per arm; a guardrail or `evergreen rollback` "
+        "ends the experiment immediately"
     )
     found = outlook(policy, labels_a_day, challengers=challengers)
     rate = f"{labels_a_day:,.{0 if labels_a_day >= 10 else 1}f} labels a day"

@@ -131,8 +131,8 @@ def drop_snapshot(services: Services, named: str) -> CommandResult[DropFacts]:
         )
     if services.ledger.head() is not None:
         raise PermanentError(
-            f"snapshot {newest.digest[:_DIGITS]} is the only one, and a version learned from it: ingest corrected "
-            "rows (a newer label replaces the older one), or forget units with `evergreen forget --unit`"
+            f"no snapshot is before {newest.digest[:_DIGITS]}, and a version learned from it: ingest corrected rows "
+            "(a newer label replaces the older one), or forget units with `evergreen forget --unit`"
         )
     for each in earlier.values():  # snapshots dropped earlier would be the newest again
         remove_snapshot(services.lake, each, None)
