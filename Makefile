@@ -53,9 +53,8 @@ fix: $(VENV)/.installed-dev  ## Edit the code: ruff's fixes and format; lower li
 # another: pytest would keep the outer one alone, and its order. A worker takes the next file while it has two tests
 # left: the demo, which has several tests, leaves the two power cuts to the worker that is free first.
 LONG = tests/model tests/integration tests/property
-SYSTEMS = $(addprefix tests/e2e/test_,loop.py ladder.py live_promotion.py) \
-	tests/prove/test_system_chaos.py \
-	$(addprefix tests/e2e/test_,loop_in_the_cloud.py power_cut_in_training.py power_cut.py)
+SYSTEMS = $(addprefix tests/e2e/test_,loop.py ladder.py live_promotion.py loop_in_the_cloud.py power_cut_in_training.py \
+	power_cut.py)
 TIMED = tests/integration/router/test_serving.py tests/chaos/test_serving_chaos.py tests/prove/test_http_abuse.py \
 	tests/chaos/test_batch_kills.py tests/chaos/test_training_kills.py tests/unit/training/test_trainer.py \
 	tests/integration/router/test_capacity_validation.py tests/prove/test_soak.py

@@ -90,8 +90,8 @@ def machine() -> dict[str, Any]:
 
 def described(cpuinfo: str, otherwise: str) -> str:
     """Return the processor of a /proc/cpuinfo with its widest vector instructions, such as `AMD EPYC with AVX2`."""
-    facts = dict(line.split(":", 1) for line in reversed(cpuinfo.splitlines()) if ":" in line)
-    facts = {name.strip(): value.strip() for name, value in facts.items()}
+    lines = (line.partition(":") for line in reversed(cpuinfo.splitlines()))  # the first processor is taken last
+    facts = {name.strip(): value.strip() for name, _, value in lines}
     flags = facts.get("flags", "").split()
     widest = next((name for flag, name in _VECTORS.items() if flag in flags), None)
     name = facts.get("model name", otherwise)

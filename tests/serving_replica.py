@@ -22,6 +22,7 @@ from absa.ledger.record import LedgerRecord
 from absa.ledger.routing import Arm, TrafficPlan, single
 from absa.ledger.state import State
 from absa.ledger.store import Ledger
+from absa.task import ABSA, TaskSpec
 from tests.homes import configure
 from tests.toy_package import build_toy_package
 
@@ -121,9 +122,9 @@ class RunningReplica:
                 self.process.kill()
                 self.process.wait()
 
-    def build(self, version: str, *, seed: int) -> str:
+    def build(self, version: str, *, seed: int, task: TaskSpec = ABSA) -> str:
         """Put a toy package into the lake and return its digest, which `append` finds by the version."""
-        folder = build_toy_package(self.root / "built" / version, seed=seed)
+        folder = build_toy_package(self.root / "built" / version, seed=seed, task=task)
         self.digests[version] = PackageStore(self.lake).put(folder)
         return self.digests[version]
 

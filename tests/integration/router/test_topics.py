@@ -8,14 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from absa.adapters.package_store import PackageStore
 from absa.inference.engine import Engine
 from absa.ledger.routing import single
 from absa.records.schema import Window
 from absa.records.windows import load_window
 from absa.task import TaskSpec
 from tests.serving_replica import SURVEY, RunningReplica, ab, until
-from tests.toy_package import build_toy_package
 
 TOPICS = TaskSpec(name="topics", input="text+topic", labels=("no", "yes"))
 ASKED = [(f"the parcel of customer {n} says yes", topic) for n in range(20) for topic in ("billing", "delivery")]
@@ -24,9 +22,8 @@ ASKED = [(f"the parcel of customer {n} says yes", topic) for n in range(20) for 
 @pytest.fixture(scope="module")
 def replica(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningReplica]:
     started = RunningReplica(tmp_path_factory.mktemp("topics"), workers=1)
-    for version, seed in (("1", 0), ("2", 1)):
-        package = build_toy_package(started.root / "built" / version, seed=seed, task=TOPICS)
-        started.digests[version] = PackageStore(started.lake).put(package)
+    started.build("1", seed=0, task=TOPICS)
+    started.build("2", seed=1, task=TOPICS)
     try:
         started.start()
         started.append(single("1", salt="s"))
